@@ -1,0 +1,3 @@
+//! A Kubernetes API server with an embedded store.
+
+pub mod error;

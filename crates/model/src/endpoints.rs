@@ -1,0 +1,47 @@
+//! An EndpointSlice, reduced.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::{ObjectName, Protocol};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum AddressFamily {
+    Ipv4,
+    Ipv6,
+}
+
+/// One EndpointSlice of a Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slice {
+    pub name: ObjectName,
+    /// The Service it belongs to, by label `kubernetes.io/service-name`, in the same namespace.
+    pub service: Arc<str>,
+    pub family: AddressFamily,
+    pub ports: Vec<SlicePort>,
+    pub endpoints: Vec<Endpoint>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlicePort {
+    /// Matches [`crate::ServicePort::name`]; empty for an unnamed port.
+    pub name: Arc<str>,
+    pub protocol: Protocol,
+    pub port: u16,
+}
+
+/// One endpoint; its conditions per KEP-1672.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    pub address: IpAddr,
+    pub ready: bool,
+    pub serving: bool,
+    pub terminating: bool,
+    pub node: Option<Arc<str>>,
+    pub zone: Option<Arc<str>>,
+    pub hostname: Option<Arc<str>>,
+    pub hint_zones: Vec<Arc<str>>,
+    pub hint_nodes: Vec<Arc<str>>,
+    /// The pod in `targetRef`, if any.
+    pub pod: Option<ObjectName>,
+}

@@ -1,0 +1,12 @@
+//! What the cluster *is*, reduced to what Services need: Services, EndpointSlices, nodes, and the
+//! [`World`] that holds them. No I/O, no clock, no randomness, no logging.
+
+pub mod endpoints;
+pub mod name;
+pub mod node;
+pub mod service;
+
+pub use endpoints::{AddressFamily, Endpoint, Slice, SlicePort};
+pub use name::{ObjectName, Protocol};
+pub use node::Node;
+pub use service::{LoadBalancerIp, Service, ServicePort, ServiceType, TrafficDistribution};
