@@ -1,0 +1,1 @@
+//! TLS, request parsing, content types and responses.

@@ -1,0 +1,1 @@
+//! Per-kind defaults, validation and strategies.

@@ -1,0 +1,1 @@
+//! Generic handlers for every built-in resource.

@@ -1,0 +1,1 @@
+//! The table of built-in kinds and their fields.

@@ -1,0 +1,1 @@
+//! Revisions, events and watches on an embedded database.
