@@ -1,1 +1,7 @@
-//! Label and field selectors.
+//! Label and field selectors, from query strings and from `metav1.LabelSelector` objects.
+
+mod field;
+mod label;
+
+pub use field::FieldSelector;
+pub use label::LabelSelector;
