@@ -1,0 +1,1 @@
+//! What a pod's containers should be doing.

@@ -1,0 +1,1 @@
+//! Namespaces, links, addresses and cgroups of pods.
