@@ -11,6 +11,17 @@ pub enum AddressFamily {
     Ipv6,
 }
 
+impl AddressFamily {
+    pub const BOTH: [AddressFamily; 2] = [AddressFamily::Ipv4, AddressFamily::Ipv6];
+
+    pub const fn of(address: &IpAddr) -> Self {
+        match address {
+            IpAddr::V4(_) => AddressFamily::Ipv4,
+            IpAddr::V6(_) => AddressFamily::Ipv6,
+        }
+    }
+}
+
 /// One EndpointSlice of a Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slice {

@@ -4,9 +4,12 @@
 pub mod endpoints;
 pub mod name;
 pub mod node;
+pub mod reduce;
 pub mod service;
+pub mod world;
 
 pub use endpoints::{AddressFamily, Endpoint, Slice, SlicePort};
 pub use name::{ObjectName, Protocol};
 pub use node::Node;
 pub use service::{LoadBalancerIp, Service, ServicePort, ServiceType, TrafficDistribution};
+pub use world::{Change, Touched, World};

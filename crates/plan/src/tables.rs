@@ -59,6 +59,10 @@ pub struct ServiceEntry {
     pub slots: Vec<Slot>,
     /// How many of `slots`, from the first, clients bound to policy Local may use.
     pub n_local: u32,
+    /// Where those of `slots` begin that all other clients may use: they choose in
+    /// `cluster_from..slots.len()`. 0 unless some local backends serve policy Local alone (a local
+    /// one that terminates while others are ready, or topology that prefers others).
+    pub cluster_from: u32,
     /// Where `n_local` is 0 under policy Local: true if other nodes have backends (drop, not refuse).
     pub elsewhere: bool,
     /// Seconds; 0 is no affinity.

@@ -1,0 +1,307 @@
+//! Reduces Kubernetes objects to the model. Only here do the API's optional fields get their meaning.
+
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::api::discovery::v1 as discovery;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use crate::{
+    AddressFamily, Change, Endpoint, LoadBalancerIp, Node, ObjectName, Protocol, Service, ServicePort,
+    ServiceType, Slice, SlicePort, TrafficDistribution,
+};
+
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
+const PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
+const HEADLESS: &str = "service.kubernetes.io/headless";
+const ZONE: &str = "topology.kubernetes.io/zone";
+const EXCLUDE_FROM_LOAD_BALANCERS: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
+const DEFAULT_AFFINITY_SECONDS: u32 = 10_800;
+
+/// A value that the API server should not have admitted. The object cannot be used until it is corrected;
+/// trying again does not help.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{kind} {object}: {field}: {value:?} {problem}")]
+pub struct ReduceError {
+    pub kind: &'static str,
+    /// `namespace/name`, or `name` of a Node.
+    pub object: String,
+    /// E.g. `spec.ports[0].port`.
+    pub field: String,
+    pub value: String,
+    pub problem: &'static str,
+}
+
+/// A Service, for the data plane, DNS and announcing.
+pub fn service(object: &core::Service) -> Result<Service, ReduceError> {
+    let name = object_name(&object.metadata);
+    let at = Source { kind: "Service", object: name.to_string() };
+    let spec = object.spec.clone().unwrap_or_default();
+    let service_type = match spec.type_.as_deref().unwrap_or("ClusterIP") {
+        "ClusterIP" => ServiceType::ClusterIp,
+        "NodePort" => ServiceType::NodePort,
+        "LoadBalancer" => ServiceType::LoadBalancer,
+        "ExternalName" => ServiceType::ExternalName(spec.external_name.as_deref().unwrap_or_default().into()),
+        other => return Err(at.error("spec.type", other, "is no Service type")),
+    };
+    let external_name = matches!(service_type, ServiceType::ExternalName(_));
+    let external_ips = at.parse_all("spec.externalIPs", spec.external_ips.iter().flatten())?;
+    let externally_reachable = matches!(service_type, ServiceType::NodePort | ServiceType::LoadBalancer)
+        || (service_type == ServiceType::ClusterIp && !external_ips.is_empty());
+    let load_balancer_ips = match service_type {
+        ServiceType::LoadBalancer => load_balancer_ips(&at, object)?,
+        _ => Vec::new(),
+    };
+    let affinity_seconds = match spec.session_affinity.as_deref() {
+        Some("ClientIP") => Some(affinity_seconds(&at, &spec)?),
+        _ => None,
+    };
+    Ok(Service {
+        headless: !external_name && spec.cluster_ip.as_deref() == Some("None"),
+        cluster_ips: if external_name { Vec::new() } else { cluster_ips(&at, &spec)? },
+        source_ranges: source_ranges(&at, &spec)?,
+        ports: service_ports(&at, &spec)?,
+        internal_local: spec.internal_traffic_policy.as_deref() == Some("Local"),
+        external_local: externally_reachable && spec.external_traffic_policy.as_deref() == Some("Local"),
+        health_check_node_port: match spec.health_check_node_port {
+            None | Some(0) => None,
+            Some(port) => Some(at.port("spec.healthCheckNodePort", port)?),
+        },
+        publish_not_ready: spec.publish_not_ready_addresses.unwrap_or(false),
+        traffic_distribution: match spec.traffic_distribution.as_deref() {
+            Some("PreferClose" | "PreferSameZone") => Some(TrafficDistribution::PreferSameZone),
+            Some("PreferSameNode") => Some(TrafficDistribution::PreferSameNode),
+            _ => None,
+        },
+        excluded: has_label(&object.metadata, PROXY_NAME) || has_label(&object.metadata, HEADLESS),
+        name,
+        service_type,
+        external_ips,
+        load_balancer_ips,
+        affinity_seconds,
+    })
+}
+
+/// An EndpointSlice; `None` if it belongs to no Service or holds host names, which nothing here serves.
+pub fn slice(object: &discovery::EndpointSlice) -> Result<Option<Slice>, ReduceError> {
+    let name = object_name(&object.metadata);
+    let at = Source { kind: "EndpointSlice", object: name.to_string() };
+    let Some(service) = label(&object.metadata, SERVICE_NAME).filter(|service| !service.is_empty()) else {
+        return Ok(None);
+    };
+    let family = match object.address_type.as_str() {
+        "IPv4" => AddressFamily::Ipv4,
+        "IPv6" => AddressFamily::Ipv6,
+        "FQDN" => return Ok(None),
+        other => return Err(at.error("addressType", other, "is none of IPv4, IPv6, FQDN")),
+    };
+    let mut endpoints = Vec::new();
+    for (index, endpoint) in object.endpoints.iter().flatten().enumerate() {
+        endpoints.extend(slice_endpoint(&at, index, endpoint, family)?);
+    }
+    Ok(Some(Slice { service: service.into(), family, ports: slice_ports(&at, object)?, endpoints, name }))
+}
+
+/// The change that an added or modified EndpointSlice means: one that belongs to no Service is gone.
+pub fn slice_change(object: &discovery::EndpointSlice) -> Result<Change, ReduceError> {
+    Ok(match slice(object)? {
+        Some(slice) => Change::Slice(slice),
+        None => Change::SliceGone(object_name(&object.metadata)),
+    })
+}
+
+/// A Node.
+pub fn node(object: &core::Node) -> Result<Node, ReduceError> {
+    let name: Arc<str> = object.metadata.name.as_deref().unwrap_or_default().into();
+    let at = Source { kind: "Node", object: name.to_string() };
+    let status = object.status.clone().unwrap_or_default();
+    let spec = object.spec.clone().unwrap_or_default();
+    let internal = status.addresses.iter().flatten().filter(|address| address.type_ == "InternalIP");
+    let internal_ips = at.parse_all("status.addresses", internal.map(|address| &address.address))?;
+    let pod_cidrs = match (&spec.pod_cidrs, &spec.pod_cidr) {
+        (Some(cidrs), _) if !cidrs.is_empty() => at.parse_all("spec.podCIDRs", cidrs.iter())?,
+        (_, cidr) => at.parse_all("spec.podCIDR", cidr.iter().filter(|cidr| !cidr.is_empty()))?,
+    };
+    let ready = status.conditions.iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True");
+    Ok(Node {
+        internal_ips,
+        pod_cidrs,
+        zone: label(&object.metadata, ZONE).filter(|zone| !zone.is_empty()).map(Arc::from),
+        ready,
+        excluded_from_load_balancers: has_label(&object.metadata, EXCLUDE_FROM_LOAD_BALANCERS),
+        name,
+    })
+}
+
+/// The namespace and name in an object's metadata.
+pub fn object_name(metadata: &ObjectMeta) -> ObjectName {
+    ObjectName::new(
+        metadata.namespace.as_deref().unwrap_or("default"),
+        metadata.name.as_deref().unwrap_or_default(),
+    )
+}
+
+fn cluster_ips(at: &Source, spec: &core::ServiceSpec) -> Result<Vec<IpAddr>, ReduceError> {
+    let listed = spec.cluster_ips.iter().flatten();
+    let only = spec.cluster_ip.iter().filter(|_| spec.cluster_ips.as_ref().is_none_or(Vec::is_empty));
+    at.parse_all("spec.clusterIPs", listed.chain(only).filter(|ip| !ip.is_empty() && *ip != "None"))
+}
+
+fn load_balancer_ips(at: &Source, object: &core::Service) -> Result<Vec<LoadBalancerIp>, ReduceError> {
+    let status = object.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+    let mut ips = Vec::new();
+    for ingress in status.iter().flat_map(|status| status.ingress.iter().flatten()) {
+        if let Some(ip) = ingress.ip.as_deref().filter(|ip| !ip.is_empty()) {
+            let ip = at.parse("status.loadBalancer.ingress.ip", ip)?;
+            ips.push(LoadBalancerIp { ip, proxy: ingress.ip_mode.as_deref() == Some("Proxy") });
+        }
+    }
+    Ok(ips)
+}
+
+fn source_ranges(at: &Source, spec: &core::ServiceSpec) -> Result<Vec<IpNet>, ReduceError> {
+    let ranges = spec.load_balancer_source_ranges.iter().flatten().map(|range| range.trim());
+    let ranges: Vec<IpNet> = at.parse_all("spec.loadBalancerSourceRanges", ranges)?;
+    Ok(ranges.into_iter().map(|range| range.trunc()).collect())
+}
+
+fn affinity_seconds(at: &Source, spec: &core::ServiceSpec) -> Result<u32, ReduceError> {
+    let config = spec.session_affinity_config.as_ref().and_then(|config| config.client_ip.as_ref());
+    match config.and_then(|client_ip| client_ip.timeout_seconds) {
+        None => Ok(DEFAULT_AFFINITY_SECONDS),
+        Some(seconds) => {
+            u32::try_from(seconds).ok().filter(|seconds| (1..=86_400).contains(seconds)).ok_or_else(|| {
+                let field = "spec.sessionAffinityConfig.clientIP.timeoutSeconds";
+                at.error(field, seconds, "is not within 1 and 86400")
+            })
+        }
+    }
+}
+
+fn service_ports(at: &Source, spec: &core::ServiceSpec) -> Result<Vec<ServicePort>, ReduceError> {
+    let mut ports = Vec::new();
+    for (index, port) in spec.ports.iter().flatten().enumerate() {
+        ports.push(ServicePort {
+            name: port.name.as_deref().unwrap_or_default().into(),
+            protocol: at.protocol(&format!("spec.ports[{index}].protocol"), port.protocol.as_deref())?,
+            port: at.port(&format!("spec.ports[{index}].port"), port.port)?,
+            node_port: match port.node_port {
+                None | Some(0) => None,
+                Some(number) => Some(at.port(&format!("spec.ports[{index}].nodePort"), number)?),
+            },
+        });
+    }
+    Ok(ports)
+}
+
+fn slice_ports(at: &Source, object: &discovery::EndpointSlice) -> Result<Vec<SlicePort>, ReduceError> {
+    let mut ports = Vec::new();
+    for (index, port) in object.ports.iter().flatten().enumerate() {
+        let Some(number) = port.port else { continue };
+        ports.push(SlicePort {
+            name: port.name.as_deref().unwrap_or_default().into(),
+            protocol: at.protocol(&format!("ports[{index}].protocol"), port.protocol.as_deref())?,
+            port: at.port(&format!("ports[{index}].port"), number)?,
+        });
+    }
+    Ok(ports)
+}
+
+/// Only the first address has a meaning, says the API. Absent conditions: ready, serving, not terminating.
+fn slice_endpoint(
+    at: &Source,
+    index: usize,
+    endpoint: &discovery::Endpoint,
+    family: AddressFamily,
+) -> Result<Option<Endpoint>, ReduceError> {
+    let Some(text) = endpoint.addresses.first() else { return Ok(None) };
+    let field = format!("endpoints[{index}].addresses[0]");
+    let address: IpAddr = at.parse(&field, text)?;
+    if AddressFamily::of(&address) != family {
+        return Err(at.error(&field, text, "is not of the slice's addressType"));
+    }
+    let conditions = endpoint.conditions.clone().unwrap_or_default();
+    let hints = endpoint.hints.clone().unwrap_or_default();
+    Ok(Some(Endpoint {
+        address,
+        ready: conditions.ready.unwrap_or(true),
+        serving: conditions.serving.unwrap_or(true),
+        terminating: conditions.terminating.unwrap_or(false),
+        node: endpoint.node_name.as_deref().map(Arc::from),
+        zone: endpoint.zone.as_deref().map(Arc::from),
+        hostname: endpoint.hostname.as_deref().filter(|name| !name.is_empty()).map(Arc::from),
+        hint_zones: hints.for_zones.iter().flatten().map(|zone| zone.name.as_str().into()).collect(),
+        hint_nodes: hints.for_nodes.iter().flatten().map(|node| node.name.as_str().into()).collect(),
+        pod: endpoint.target_ref.as_ref().filter(|target| target.kind.as_deref() == Some("Pod")).map(
+            |target| {
+                ObjectName::new(
+                    target.namespace.as_deref().unwrap_or_default(),
+                    target.name.as_deref().unwrap_or_default(),
+                )
+            },
+        ),
+    }))
+}
+
+fn label<'a>(metadata: &'a ObjectMeta, key: &str) -> Option<&'a str> {
+    metadata.labels.as_ref().and_then(|labels| labels.get(key)).map(String::as_str)
+}
+
+fn has_label(metadata: &ObjectMeta, key: &str) -> bool {
+    label(metadata, key).is_some()
+}
+
+/// The object being reduced, for errors.
+struct Source {
+    kind: &'static str,
+    object: String,
+}
+
+impl Source {
+    fn error(&self, field: &str, value: impl ToString, problem: &'static str) -> ReduceError {
+        ReduceError {
+            kind: self.kind,
+            object: self.object.clone(),
+            field: field.to_owned(),
+            value: value.to_string(),
+            problem,
+        }
+    }
+
+    fn parse<T: FromStr>(&self, field: &str, text: &str) -> Result<T, ReduceError> {
+        text.parse().map_err(|_| self.error(field, text, "is no IP address or CIDR"))
+    }
+
+    fn parse_all<T: FromStr>(
+        &self,
+        field: &str,
+        texts: impl Iterator<Item = impl AsRef<str>>,
+    ) -> Result<Vec<T>, ReduceError> {
+        texts
+            .enumerate()
+            .map(|(index, text)| self.parse(&format!("{field}[{index}]"), text.as_ref()))
+            .collect()
+    }
+
+    fn port(&self, field: &str, number: i32) -> Result<u16, ReduceError> {
+        u16::try_from(number)
+            .ok()
+            .filter(|port| *port != 0)
+            .ok_or_else(|| self.error(field, number, "is no port number (1-65535)"))
+    }
+
+    fn protocol(&self, field: &str, text: Option<&str>) -> Result<Protocol, ReduceError> {
+        match text.unwrap_or("TCP") {
+            "TCP" => Ok(Protocol::Tcp),
+            "UDP" => Ok(Protocol::Udp),
+            "SCTP" => Ok(Protocol::Sctp),
+            other => Err(self.error(field, other, "is none of TCP, UDP, SCTP")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
