@@ -8,7 +8,11 @@ use serde_json::Value;
 
 use crate::{error::ApiError, schema::Resource};
 
+pub mod field;
+pub mod format;
 pub mod service;
+#[cfg(test)]
+pub mod testing;
 
 pub use service::{Allocator, AllocatorConfig, Reservation};
 

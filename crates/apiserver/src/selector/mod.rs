@@ -2,6 +2,10 @@
 
 mod field;
 mod label;
+mod lexer;
+mod parser;
+#[cfg(test)]
+mod tests;
 
 pub use field::FieldSelector;
-pub use label::LabelSelector;
+pub use label::{LabelSelector, Operator, Requirement, validate_labels, validate_selector};
