@@ -1,8 +1,23 @@
 //! What the built-in kinds look like: the resource table, the types of their fields, and checks against both.
 
+mod check;
+mod json;
+mod normalise;
+pub mod quantity;
+mod resources;
+mod types;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::LazyLock;
+
 use serde_json::Value;
 
 use crate::error::ApiError;
+pub use json::parse_json;
+pub use resources::{Resource, Subresource};
+pub use types::{Field, ListKind, Ty, Type, TypeId};
 
 /// Group, version and kind; the core group is `""`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,44 +27,23 @@ pub struct Gvk<'a> {
     pub kind: &'a str,
 }
 
-/// One served resource.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Resource {
-    /// `""` is the core group.
-    pub group: &'static str,
-    pub version: &'static str,
-    pub kind: &'static str,
-    pub plural: &'static str,
-    pub singular: &'static str,
-    pub short_names: &'static [&'static str],
-    pub categories: &'static [&'static str],
-    pub namespaced: bool,
-    pub verbs: &'static [&'static str],
-    pub subresources: &'static [&'static str],
-}
-
-impl Resource {
+impl Gvk<'_> {
     /// `v1` or `apps/v1`.
     pub fn api_version(&self) -> String {
         if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) }
-    }
-
-    /// `pods` or `deployments.apps`.
-    pub fn qualified(&self) -> String {
-        if self.group.is_empty() { self.plural.to_owned() } else { format!("{}.{}", self.plural, self.group) }
-    }
-
-    pub fn gvk(&self) -> Gvk<'static> {
-        Gvk { group: self.group, version: self.version, kind: self.kind }
     }
 }
 
 /// The table of everything built in.
 pub struct Schema {
     resources: Vec<Resource>,
+    types: types::Types,
 }
 
-static SCHEMA: Schema = Schema { resources: Vec::new() };
+static SCHEMA: LazyLock<Schema> = LazyLock::new(|| Schema {
+    resources: resources::parse(include_str!("../../schema/resources.txt")),
+    types: types::parse(include_str!("../../schema/types.txt")),
+});
 
 /// The built-in table.
 pub fn schema() -> &'static Schema {
@@ -69,19 +63,74 @@ impl Schema {
         self.resources.iter().find(|r| r.group == group && r.version == version && r.kind == kind)
     }
 
-    /// Prunes unknown fields from `obj` and tells of them; a wrong type is an error.
+    /// Group versions in the order in which discovery lists them, each once.
+    pub fn group_versions(&self) -> Vec<(&'static str, &'static str)> {
+        let mut seen = Vec::new();
+        for resource in &self.resources {
+            let gv = (resource.group, resource.version);
+            if !seen.contains(&gv) {
+                seen.push(gv);
+            }
+        }
+        seen
+    }
+
+    /// The type of a kind, served as a resource or not (`DeleteOptions`, `Scale`, lists…).
+    pub fn type_of(&self, gvk: Gvk<'_>) -> Option<&Type> {
+        self.types.of_kind(gvk)
+    }
+
+    /// The type behind a reference from a field.
+    pub fn get(&self, id: TypeId) -> &Type {
+        self.types.get(id)
+    }
+
+    /// Finds a field by its JSON name, also in types that are inlined.
+    pub fn field<'a>(&'a self, ty: &'a Type, name: &str) -> Option<&'a Field> {
+        self.types.field(ty, name)
+    }
+
+    /// Every JSON field of a type in Kubernetes' order, with inlined types opened up.
+    pub fn fields<'a>(&'a self, ty: &'a Type) -> Vec<&'a Field> {
+        let mut found = Vec::new();
+        self.types.flatten(ty, &mut found);
+        found
+    }
+
+    /// Prunes unknown fields and nulls from `obj` and brings quantities and times to their canonical
+    /// form. Answers one message per unknown field, in kube-apiserver's wording; a value of a wrong type
+    /// is an error (400). Kinds that are not built in pass unchanged.
     pub fn check_fields(
         &self,
-        _group: &str,
-        _version: &str,
-        _kind: &str,
-        _obj: &mut Value,
+        group: &str,
+        version: &str,
+        kind: &str,
+        obj: &mut Value,
     ) -> Result<Vec<String>, ApiError> {
-        Err(ApiError::internal("the schema is not loaded"))
+        let gvk = Gvk { group, version, kind };
+        match self.type_of(gvk) {
+            Some(ty) => check::check(self, ty, gvk, obj),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Gives `obj` the shape that Kubernetes would give it on encoding: fields in order, empty values
+    /// left out where they are optional, zero values filled in where they are not. Not for apply
+    /// configurations, where what is absent carries meaning. Expects an object that passed `check_fields`.
+    pub fn normalise(&self, gvk: Gvk<'_>, obj: &mut Value) {
+        if let Some(ty) = self.type_of(gvk) {
+            normalise::normalise(self, ty, obj);
+        }
     }
 }
 
-/// Parses a JSON body and tells of duplicate fields.
-pub fn parse_json(_body: &[u8]) -> Result<(Value, Vec<String>), ApiError> {
-    Err(ApiError::internal("the schema is not loaded"))
+/// The error of a strict request, from the messages of [`parse_json`] and [`Schema::check_fields`].
+pub fn strict_error(gvk: Gvk<'_>, messages: &[String]) -> ApiError {
+    ApiError::bad_request(format!(
+        "{} in version \"{}\" cannot be handled as a {}: strict decoding error: {}",
+        gvk.kind,
+        gvk.version,
+        gvk.kind,
+        messages.join(", ")
+    ))
 }

@@ -1,0 +1,107 @@
+//! Parses JSON bodies, noticing duplicate fields, which a map would silently merge.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+
+use crate::error::ApiError;
+
+/// As many messages as kube-apiserver reports of one object.
+pub(super) const MAX_MESSAGES: usize = 100;
+
+/// Parses a JSON body. Answers one message per duplicate field (the last value wins), in
+/// kube-apiserver's wording; what is not JSON, or nested deeper than 128 levels, is a 400.
+pub fn parse_json(body: &[u8]) -> Result<(Value, Vec<String>), ApiError> {
+    let mut state = State { path: String::new(), duplicates: Vec::new() };
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let parsed = Node(&mut state).deserialize(&mut deserializer);
+    let value = parsed
+        .and_then(|value| deserializer.end().map(|()| value))
+        .map_err(|e| ApiError::bad_request(format!("error decoding the request body: json parse error: {e}")))?;
+    Ok((value, state.duplicates))
+}
+
+struct State {
+    /// Where the parser is, e.g. `spec.ports[0]`.
+    path: String,
+    duplicates: Vec<String>,
+}
+
+struct Node<'a>(&'a mut State);
+
+impl<'de> DeserializeSeed<'de> for Node<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Node<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_bool<E>(self, v: bool) -> Result<Value, E> {
+        Ok(Value::Bool(v))
+    }
+
+    fn visit_i64<E>(self, v: i64) -> Result<Value, E> {
+        Ok(v.into())
+    }
+
+    fn visit_u64<E>(self, v: u64) -> Result<Value, E> {
+        Ok(v.into())
+    }
+
+    fn visit_f64<E: Error>(self, v: f64) -> Result<Value, E> {
+        Number::from_f64(v).map(Value::Number).ok_or_else(|| E::custom("a number is not finite"))
+    }
+
+    fn visit_str<E>(self, v: &str) -> Result<Value, E> {
+        Ok(v.into())
+    }
+
+    fn visit_string<E>(self, v: String) -> Result<Value, E> {
+        Ok(v.into())
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+        let mut items = Vec::new();
+        let len = self.0.path.len();
+        loop {
+            self.0.path.push_str(&format!("[{}]", items.len()));
+            let next = seq.next_element_seed(Node(self.0));
+            self.0.path.truncate(len);
+            match next? {
+                Some(item) => items.push(item),
+                None => return Ok(Value::Array(items)),
+            }
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let mut map = Map::new();
+        let len = self.0.path.len();
+        while let Some(key) = access.next_key::<String>()? {
+            if len > 0 {
+                self.0.path.push('.');
+            }
+            self.0.path.push_str(&key);
+            if map.contains_key(&key) && self.0.duplicates.len() < MAX_MESSAGES {
+                self.0.duplicates.push(format!("duplicate field {:?}", self.0.path));
+            }
+            let value = access.next_value_seed(Node(self.0));
+            self.0.path.truncate(len);
+            map.insert(key, value?);
+        }
+        Ok(Value::Object(map))
+    }
+}
