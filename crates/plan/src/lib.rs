@@ -1,3 +1,18 @@
 //! What *should be*, decided purely from the model. No I/O, no clock, no randomness, no logging.
 
+pub mod announce;
+pub mod choose;
+pub mod compile;
+pub mod diff;
+pub mod ledger;
+pub mod planner;
 pub mod tables;
+pub mod view;
+pub mod zone;
+
+pub use announce::elect;
+pub use diff::{apply_ops, diff};
+pub use ledger::IdLedger;
+pub use planner::{Issue, Planner, compile};
+pub use view::{NodePortAddresses, NodeView};
+pub use zone::{Zone, ZoneBuilder};

@@ -1,0 +1,122 @@
+//! Every address has one announcer, and a failing node moves only its own.
+
+use super::*;
+use daymark_model::{AddressFamily, Change, Endpoint, LoadBalancerIp, Slice};
+
+fn node(name: &str, ready: bool) -> Change {
+    Change::Node(Node {
+        name: name.into(),
+        internal_ips: Vec::new(),
+        pod_cidrs: Vec::new(),
+        zone: None,
+        ready,
+        excluded_from_load_balancers: false,
+    })
+}
+
+fn service(index: u8, external_local: bool) -> Service {
+    Service {
+        name: ObjectName::new("default", format!("s{index}")),
+        service_type: daymark_model::ServiceType::LoadBalancer,
+        headless: false,
+        cluster_ips: Vec::new(),
+        external_ips: Vec::new(),
+        load_balancer_ips: vec![LoadBalancerIp { ip: [172, 30, 0, index].into(), proxy: false }],
+        source_ranges: Vec::new(),
+        ports: Vec::new(),
+        affinity_seconds: None,
+        internal_local: false,
+        external_local,
+        health_check_node_port: None,
+        publish_not_ready: false,
+        traffic_distribution: None,
+        excluded: false,
+    }
+}
+
+fn world(nodes: &[&str], services: u8) -> World {
+    let mut world = World::new();
+    for name in nodes {
+        world.apply(node(name, true));
+    }
+    for index in 0..services {
+        world.apply(Change::Service(service(index, false)));
+    }
+    world
+}
+
+fn elected(world: &World, services: u8) -> Vec<Option<Arc<str>>> {
+    (0..services).map(|index| elect(world, &service(index, false).name)).collect()
+}
+
+#[test]
+fn services_spread_over_the_nodes() {
+    let world = world(&["n1", "n2", "n3"], 240);
+    for node in ["n1", "n2", "n3"] {
+        let share = announced_v4(&world, node).len();
+        assert!((50..=110).contains(&share), "{node} announces {share} of 240");
+    }
+}
+
+#[test]
+fn a_failing_node_moves_only_its_own_addresses() {
+    let mut world = world(&["n1", "n2", "n3"], 100);
+    let before = elected(&world, 100);
+    world.apply(node("n2", false));
+    for (before, after) in before.iter().zip(elected(&world, 100)) {
+        assert_ne!(after.as_deref(), Some("n2"));
+        assert!(before.as_deref() == Some("n2") || *before == after);
+    }
+}
+
+#[test]
+fn no_ready_node_no_announcement() {
+    let mut world = world(&["n1"], 1);
+    world.apply(node("n1", false));
+    assert_eq!(elect(&world, &service(0, false).name), None);
+    assert!(announced_v4(&world, "n1").is_empty());
+}
+
+#[test]
+fn policy_local_wants_an_endpoint_on_the_announcer() {
+    let mut world = world(&["n1", "n2", "n3"], 0);
+    world.apply(Change::Service(service(7, true)));
+    assert_eq!(elect(&world, &service(7, true).name), None);
+    let endpoint = |node: &str, ready: bool| Endpoint {
+        address: [10, 244, 0, 2].into(),
+        ready,
+        serving: true,
+        terminating: !ready,
+        node: Some(node.into()),
+        zone: None,
+        hostname: None,
+        hint_zones: Vec::new(),
+        hint_nodes: Vec::new(),
+        pod: None,
+    };
+    let slice = |endpoints| {
+        Change::Slice(Slice {
+            name: ObjectName::new("default", "s7-1"),
+            service: "s7".into(),
+            family: AddressFamily::Ipv4,
+            ports: Vec::new(),
+            endpoints,
+        })
+    };
+    world.apply(slice(vec![endpoint("n3", true), endpoint("n1", false)]));
+    assert_eq!(elect(&world, &service(7, true).name).as_deref(), Some("n3"));
+    world.apply(slice(vec![endpoint("n1", false)]));
+    assert_eq!(elect(&world, &service(7, true).name).as_deref(), Some("n1"), "a draining one still serves");
+}
+
+#[test]
+fn a_shared_address_has_one_announcer() {
+    let mut world = world(&["n1", "n2", "n3"], 40);
+    for index in 0..40 {
+        let mut sharing = service(index, false);
+        sharing.load_balancer_ips[0].ip = [172, 30, 0, 200].into();
+        world.apply(Change::Service(sharing));
+    }
+    let announcers = ["n1", "n2", "n3"].iter().filter(|node| !announced_v4(&world, node).is_empty());
+    assert_eq!(announcers.count(), 1);
+}

@@ -1,0 +1,133 @@
+//! Which backends a port of a Service has in one family, as clients of policy Cluster and of policy Local
+//! see them from one node.
+//!
+//! The rules, in order:
+//! 1. An address:port that several slices name counts once; the live one wins.
+//! 2. Ready endpoints are usable (all are, with `publishNotReadyAddresses`). Where none is, those that serve
+//!    although they terminate (KEP-1669): for Cluster and Local each on its own.
+//! 3. Cluster: if every ready endpoint has a node hint and one names this node, those; else the same by zone
+//!    (KEP-2433, KEP-3015, KEP-4444); else all.
+//! 4. Local: those on this node, whatever the hints.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use daymark_model::{AddressFamily, Endpoint, Service, ServicePort, World};
+
+use crate::tables::{ServiceEntry, Slot};
+use crate::view::NodeView;
+
+/// The entry for one port of `service` in `family`, of generation 0.
+pub fn entry(
+    world: &World,
+    view: &NodeView,
+    service: &Service,
+    port: &ServicePort,
+    family: AddressFamily,
+) -> ServiceEntry {
+    let candidates = candidates(world, view, service, port, family);
+    let hints = Hints::of(&candidates);
+    let any_ready = candidates.values().any(|c| c.ready);
+    let any_local_ready = candidates.values().any(|c| c.ready && c.local);
+    let policy_local = service.internal_local || service.external_local;
+
+    let mut local_only = Vec::new();
+    let mut both = Vec::new();
+    let mut cluster_only = Vec::new();
+    for ((ip, number), candidate) in &candidates {
+        let cluster = if any_ready { candidate.ready && hints.admit(candidate) } else { candidate.fallback };
+        let own = if any_local_ready { candidate.ready } else { candidate.fallback };
+        let local = candidate.local && if policy_local { own } else { cluster };
+        let slot = Slot { ip: *ip, port: *number, local: candidate.local };
+        match (local, cluster) {
+            (true, true) => both.push(slot),
+            (true, false) => local_only.push(slot),
+            (false, true) => cluster_only.push(slot),
+            (false, false) => {}
+        }
+    }
+    let n_local = (local_only.len() + both.len()) as u32;
+    let cluster_from = local_only.len() as u32;
+    let slots: Vec<Slot> = local_only.into_iter().chain(both).chain(cluster_only).collect();
+    ServiceEntry {
+        generation: 0,
+        elsewhere: n_local == 0 && !slots.is_empty(),
+        affinity_seconds: service.affinity_seconds.unwrap_or(0),
+        slots,
+        n_local,
+        cluster_from,
+    }
+}
+
+struct Candidate<'a> {
+    endpoint: &'a Endpoint,
+    ready: bool,
+    /// Serves although it terminates.
+    fallback: bool,
+    local: bool,
+    same_node: bool,
+    same_zone: bool,
+}
+
+impl Candidate<'_> {
+    fn liveness(&self) -> (bool, bool, bool) {
+        (self.ready, self.endpoint.serving, !self.endpoint.terminating)
+    }
+}
+
+fn candidates<'a>(
+    world: &'a World,
+    view: &NodeView,
+    service: &Service,
+    port: &ServicePort,
+    family: AddressFamily,
+) -> BTreeMap<(IpAddr, u16), Candidate<'a>> {
+    let mut found: BTreeMap<(IpAddr, u16), Candidate> = BTreeMap::new();
+    for slice in world.slices(&service.name).filter(|slice| slice.family == family) {
+        for slice_port in slice.ports.iter().filter(|p| p.name == port.name && p.protocol == port.protocol) {
+            for endpoint in &slice.endpoints {
+                let candidate = Candidate {
+                    endpoint,
+                    ready: endpoint.ready || service.publish_not_ready,
+                    fallback: endpoint.serving && endpoint.terminating,
+                    local: endpoint.node.as_ref() == Some(&view.name),
+                    same_node: endpoint.hint_nodes.contains(&view.name),
+                    same_zone: view.zone.as_ref().is_some_and(|zone| endpoint.hint_zones.contains(zone)),
+                };
+                let key = (endpoint.address, slice_port.port);
+                if found.get(&key).is_none_or(|known| known.liveness() < candidate.liveness()) {
+                    found.insert(key, candidate);
+                }
+            }
+        }
+    }
+    found
+}
+
+/// Which hints hold for policy Cluster.
+enum Hints {
+    SameNode,
+    SameZone,
+    Ignored,
+}
+
+impl Hints {
+    fn of(candidates: &BTreeMap<(IpAddr, u16), Candidate>) -> Self {
+        let ready = || candidates.values().filter(|c| c.ready);
+        if ready().all(|c| !c.endpoint.hint_nodes.is_empty()) && ready().any(|c| c.same_node) {
+            Hints::SameNode
+        } else if ready().all(|c| !c.endpoint.hint_zones.is_empty()) && ready().any(|c| c.same_zone) {
+            Hints::SameZone
+        } else {
+            Hints::Ignored
+        }
+    }
+
+    fn admit(&self, candidate: &Candidate) -> bool {
+        match self {
+            Hints::SameNode => candidate.same_node,
+            Hints::SameZone => candidate.same_zone,
+            Hints::Ignored => true,
+        }
+    }
+}

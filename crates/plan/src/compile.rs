@@ -1,0 +1,117 @@
+//! Compiles one Service into the entries and frontends that it wants on one node.
+
+use std::net::IpAddr;
+
+use daymark_model::{AddressFamily, ObjectName, Protocol, Service, ServicePort, ServiceType, World};
+use ipnet::IpNet;
+
+use crate::choose;
+use crate::tables::{FrontendKey, FrontendKind, ServiceEntry};
+use crate::view::NodeView;
+
+/// Names a service entry in terms of the cluster: one port of one Service in one family.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EntryKey {
+    pub service: ObjectName,
+    pub port: u16,
+    pub protocol: Protocol,
+    pub family: AddressFamily,
+}
+
+/// A frontend that a Service wants; another Service may want the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WantedFrontend {
+    pub key: FrontendKey,
+    pub kind: FrontendKind,
+    pub local_only: bool,
+    pub source_checked: bool,
+}
+
+/// One port of a Service in one family, with everything that points to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompiledEntry {
+    pub key: EntryKey,
+    /// Of generation 0.
+    pub entry: ServiceEntry,
+    /// The cluster IP first.
+    pub frontends: Vec<WantedFrontend>,
+    /// `Some` where frontends are source-checked; empty then means nobody of this family.
+    pub source_ranges: Option<Vec<IpNet>>,
+}
+
+/// What a Service wants on one node. Empty for one that the data plane does not serve.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CompiledService {
+    pub cluster_ips: Vec<IpAddr>,
+    pub entries: Vec<CompiledEntry>,
+}
+
+/// Compiles the Service of that name; a Service that does not exist wants nothing.
+pub fn compile_service(world: &World, view: &NodeView, name: &ObjectName) -> CompiledService {
+    let Some(service) = world.service(name).filter(|service| is_served(service)) else {
+        return CompiledService::default();
+    };
+    let nodeport_ips = view.nodeport_ips();
+    let mut entries = Vec::new();
+    for port in &service.ports {
+        for family in AddressFamily::BOTH {
+            let frontends = frontends(service, port, family, &nodeport_ips);
+            if frontends.is_empty() {
+                continue;
+            }
+            let checked = frontends.iter().any(|frontend| frontend.source_checked);
+            let ranges = service.source_ranges.iter().copied();
+            entries.push(CompiledEntry {
+                key: EntryKey { service: name.clone(), port: port.port, protocol: port.protocol, family },
+                entry: choose::entry(world, view, service, port, family),
+                frontends,
+                source_ranges: checked
+                    .then(|| ranges.filter(|range| AddressFamily::of(&range.addr()) == family).collect()),
+            });
+        }
+    }
+    CompiledService { cluster_ips: service.cluster_ips.clone(), entries }
+}
+
+fn is_served(service: &Service) -> bool {
+    let external_name = matches!(service.service_type, ServiceType::ExternalName(_));
+    !service.excluded && !service.headless && !external_name && !service.cluster_ips.is_empty()
+}
+
+fn frontends(
+    service: &Service,
+    port: &ServicePort,
+    family: AddressFamily,
+    nodeport_ips: &[IpAddr],
+) -> Vec<WantedFrontend> {
+    let mut found: Vec<WantedFrontend> = Vec::new();
+    let mut want = |ip: IpAddr, number: u16, kind: FrontendKind| {
+        let key = FrontendKey { ip, port: number, protocol: port.protocol };
+        if AddressFamily::of(&ip) == family && !found.iter().any(|known| known.key == key) {
+            let local_only = match kind {
+                FrontendKind::ClusterIp => service.internal_local,
+                _ => service.external_local,
+            };
+            let source_checked = kind == FrontendKind::LoadBalancerIp && !service.source_ranges.is_empty();
+            found.push(WantedFrontend { key, kind, local_only, source_checked });
+        }
+    };
+    for ip in &service.cluster_ips {
+        want(*ip, port.port, FrontendKind::ClusterIp);
+    }
+    if matches!(service.service_type, ServiceType::NodePort | ServiceType::LoadBalancer)
+        && let Some(number) = port.node_port
+    {
+        for ip in nodeport_ips {
+            want(*ip, number, FrontendKind::NodePort);
+        }
+    }
+    // A proxying load balancer sends to node ports itself; what pods send to its address must reach it.
+    for ingress in service.load_balancer_ips.iter().filter(|ingress| !ingress.proxy) {
+        want(ingress.ip, port.port, FrontendKind::LoadBalancerIp);
+    }
+    for ip in &service.external_ips {
+        want(*ip, port.port, FrontendKind::ExternalIp);
+    }
+    found
+}

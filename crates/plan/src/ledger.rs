@@ -1,0 +1,67 @@
+//! Who holds which id. Ids outlive the process: they are restored from the tables that the kernel holds.
+
+use std::collections::BTreeMap;
+
+use crate::compile::{CompiledEntry, EntryKey};
+use crate::tables::{FrontendKey, ServiceId, Tables};
+
+/// The ids of service entries. An id is not given away again soon after its release, so that kernel state
+/// that still names it (affinity, flows) cannot reach a stranger's backends.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IdLedger {
+    ids: BTreeMap<EntryKey, ServiceId>,
+    owners: BTreeMap<ServiceId, EntryKey>,
+    /// Ids found in the kernel, by the frontends that lead to them.
+    restored: BTreeMap<FrontendKey, ServiceId>,
+    last: ServiceId,
+}
+
+impl IdLedger {
+    /// A ledger that gives entries the ids under which `tables` already serves their frontends.
+    pub fn restore(tables: &Tables) -> Self {
+        let restored = tables.frontends.iter().map(|(key, frontend)| (*key, frontend.service)).collect();
+        let last = tables.services.keys().next_back().copied().unwrap_or(0);
+        Self { restored, last, ..Self::default() }
+    }
+
+    /// Ends restoring: ids that nobody claimed are free.
+    pub fn forget_restored(&mut self) {
+        self.restored.clear();
+    }
+
+    pub fn owner(&self, id: ServiceId) -> Option<&EntryKey> {
+        self.owners.get(&id)
+    }
+
+    pub fn id(&self, key: &EntryKey) -> Option<ServiceId> {
+        self.ids.get(key).copied()
+    }
+
+    /// The id of an entry: its own, else the one under which the kernel serves one of its frontends, else a new one.
+    pub fn claim(&mut self, entry: &CompiledEntry) -> ServiceId {
+        if let Some(id) = self.ids.get(&entry.key) {
+            return *id;
+        }
+        let served = entry.frontends.iter().filter_map(|frontend| self.restored.get(&frontend.key).copied());
+        let id = served.into_iter().find(|id| !self.owners.contains_key(id));
+        let id = id.unwrap_or_else(|| self.next());
+        self.ids.insert(entry.key.clone(), id);
+        self.owners.insert(id, entry.key.clone());
+        id
+    }
+
+    pub fn release(&mut self, key: &EntryKey) {
+        if let Some(id) = self.ids.remove(key) {
+            self.owners.remove(&id);
+        }
+    }
+
+    fn next(&mut self) -> ServiceId {
+        loop {
+            self.last = self.last.checked_add(1).unwrap_or(1);
+            if !self.owners.contains_key(&self.last) {
+                return self.last;
+            }
+        }
+    }
+}

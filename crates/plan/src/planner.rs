@@ -1,0 +1,321 @@
+//! The [`Planner`]: owns the world and the tables that follow from it, and turns each change into operations.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use daymark_model::{Change, ObjectName, Touched, World};
+
+use crate::compile::{CompiledService, EntryKey, WantedFrontend, compile_service};
+use crate::diff::{apply_ops, diff};
+use crate::ledger::IdLedger;
+use crate::tables::{Frontend, FrontendKey, FrontendKind, Op, ServiceEntry, ServiceId, Tables};
+use crate::view::NodeView;
+
+/// A frontend that several Services want. It goes to the first by kind (cluster IP, node port, LoadBalancer
+/// IP, external IP), then by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Issue {
+    pub frontend: FrontendKey,
+    pub served: ObjectName,
+    pub refused: Vec<ObjectName>,
+}
+
+/// Everything that `view`'s node needs for the Services of `world`, compiled at once.
+pub fn compile(world: &World, view: &NodeView, ledger: IdLedger) -> (Tables, IdLedger, Vec<Issue>) {
+    let mut planner = Planner::new(view.clone(), Tables::default());
+    planner.world = world.clone();
+    planner.ledger = ledger;
+    planner.synced();
+    let issues = planner.issues();
+    (planner.tables, planner.ledger, issues)
+}
+
+/// What one Service holds at present.
+#[derive(Clone, Debug, Default)]
+struct Part {
+    cluster_ips: Vec<IpAddr>,
+    entries: Vec<PartEntry>,
+}
+
+#[derive(Clone, Debug)]
+struct PartEntry {
+    id: ServiceId,
+    key: EntryKey,
+    frontends: Vec<WantedFrontend>,
+}
+
+/// Until [`Planner::synced`], changes only fill the world, and the tables stay as they were found.
+#[derive(Clone, Debug)]
+pub struct Planner {
+    view: NodeView,
+    world: World,
+    tables: Tables,
+    ledger: IdLedger,
+    parts: BTreeMap<ObjectName, Part>,
+    /// The Services that want a frontend and did not get it.
+    refused: BTreeMap<FrontendKey, BTreeSet<ObjectName>>,
+    /// How many Services have a cluster IP.
+    cluster_ip_users: BTreeMap<IpAddr, u32>,
+    synced: bool,
+}
+
+impl Planner {
+    /// Starts from the tables that the kernel holds (empty ones at the first start).
+    pub fn new(view: NodeView, have: Tables) -> Self {
+        Self {
+            view,
+            world: World::new(),
+            ledger: IdLedger::restore(&have),
+            tables: have,
+            parts: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            cluster_ip_users: BTreeMap::new(),
+            synced: false,
+        }
+    }
+
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    pub fn view(&self) -> &NodeView {
+        &self.view
+    }
+
+    /// What the kernel holds once all operations so far are carried out.
+    pub fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    /// The entry that an id stands for, for messages and tables that people read.
+    pub fn entry_key(&self, id: ServiceId) -> Option<&EntryKey> {
+        self.ledger.owner(id)
+    }
+
+    /// Frontends that several Services want at present.
+    pub fn issues(&self) -> Vec<Issue> {
+        let issue = |(key, refused): (&FrontendKey, &BTreeSet<ObjectName>)| {
+            let served = self.ledger.owner(self.tables.frontends.get(key)?.service)?.service.clone();
+            Some(Issue { frontend: *key, served, refused: refused.iter().cloned().collect() })
+        };
+        self.refused.iter().filter_map(issue).collect()
+    }
+
+    /// Takes one change over; the operations that follow from it.
+    pub fn apply(&mut self, change: Change) -> Vec<Op> {
+        self.apply_touching(change).1
+    }
+
+    /// As [`Planner::apply`], and what the change bears on, for zones and announcements.
+    pub fn apply_touching(&mut self, change: Change) -> (Touched, Vec<Op>) {
+        let touched = self.world.apply(change);
+        let ops = self.update(&touched);
+        (touched, ops)
+    }
+
+    /// The operations that follow from changes to the world that touched these objects.
+    fn update(&mut self, touched: &Touched) -> Vec<Op> {
+        if touched.nodes.contains(&self.view.name) {
+            let zone = self.world.node(&self.view.name).and_then(|node| node.zone.clone());
+            if zone != self.view.zone {
+                return self.set_view(NodeView { zone, ..self.view.clone() });
+            }
+        }
+        if !self.synced {
+            return Vec::new();
+        }
+        self.recompile(&touched.services)
+    }
+
+    /// Compiles anew for another view of the node, e.g. after its addresses changed.
+    pub fn set_view(&mut self, view: NodeView) -> Vec<Op> {
+        if view == self.view {
+            return Vec::new();
+        }
+        self.view = view;
+        if !self.synced {
+            return Vec::new();
+        }
+        let all = self.parts.keys().cloned().chain(self.world.services().map(|service| service.name.clone()));
+        self.recompile(&all.collect())
+    }
+
+    /// Says that the world is complete: the operations from the tables found at start to those that it needs.
+    /// Only now may what was found and is wanted no more be removed.
+    pub fn synced(&mut self) -> Vec<Op> {
+        if self.synced {
+            return Vec::new();
+        }
+        self.synced = true;
+        let all: BTreeSet<ObjectName> = self.world.services().map(|service| service.name.clone()).collect();
+        let ops = self.recompile_from(&all, Batch::of(&self.tables));
+        self.ledger.forget_restored();
+        ops
+    }
+
+    fn recompile(&mut self, names: &BTreeSet<ObjectName>) -> Vec<Op> {
+        self.recompile_from(names, Batch::default())
+    }
+
+    /// `batch` says what must go even if no Service in `names` had it.
+    fn recompile_from(&mut self, names: &BTreeSet<ObjectName>, mut batch: Batch) -> Vec<Op> {
+        for name in names {
+            let before = self.parts.remove(name).unwrap_or_default();
+            let compiled = compile_service(&self.world, &self.view, name);
+            self.take_out(&before, &mut batch);
+            let part = self.put_in(name, compiled, &mut batch);
+            self.release_ids(&before, &part);
+            if !part.entries.is_empty() || !part.cluster_ips.is_empty() {
+                self.parts.insert(name.clone(), part);
+            }
+        }
+        let Batch { mut have, mut want, frontends, cluster_ips } = batch;
+        for (key, claimants) in frontends {
+            if let Some(frontend) = self.tables.frontends.get(&key) {
+                have.frontends.insert(key, *frontend);
+            }
+            if let Some(frontend) = self.elect(key, claimants) {
+                want.frontends.insert(key, frontend);
+            }
+        }
+        for ip in cluster_ips {
+            if self.tables.cluster_ips.contains(&ip) {
+                have.cluster_ips.insert(ip);
+            }
+            if self.cluster_ip_users.contains_key(&ip) {
+                want.cluster_ips.insert(ip);
+            }
+        }
+        let ops = diff(&have, &want);
+        apply_ops(&mut self.tables, &ops);
+        ops
+    }
+
+    fn take_out(&mut self, part: &Part, batch: &mut Batch) {
+        for entry in &part.entries {
+            self.copy_entry(entry.id, &mut batch.have);
+            for frontend in &entry.frontends {
+                batch.frontends.entry(frontend.key).or_default();
+            }
+        }
+        for ip in &part.cluster_ips {
+            batch.cluster_ips.insert(*ip);
+            if let Some(users) = self.cluster_ip_users.get_mut(ip) {
+                *users -= 1;
+                if *users == 0 {
+                    self.cluster_ip_users.remove(ip);
+                }
+            }
+        }
+    }
+
+    fn put_in(&mut self, name: &ObjectName, compiled: CompiledService, batch: &mut Batch) -> Part {
+        for ip in &compiled.cluster_ips {
+            batch.cluster_ips.insert(*ip);
+            *self.cluster_ip_users.entry(*ip).or_insert(0) += 1;
+        }
+        let mut entries = Vec::new();
+        for compiled in compiled.entries {
+            let id = self.ledger.claim(&compiled);
+            self.copy_entry(id, &mut batch.have);
+            let entry = with_generation(compiled.entry, self.tables.services.get(&id));
+            batch.want.services.insert(id, entry);
+            if let Some(ranges) = compiled.source_ranges {
+                batch.want.source_ranges.insert(id, ranges);
+            }
+            for frontend in &compiled.frontends {
+                batch.frontends.entry(frontend.key).or_default().push(name.clone());
+            }
+            entries.push(PartEntry { id, key: compiled.key, frontends: compiled.frontends });
+        }
+        Part { cluster_ips: compiled.cluster_ips, entries }
+    }
+
+    /// Copies what the tables hold under `id`.
+    fn copy_entry(&self, id: ServiceId, have: &mut Tables) {
+        if let Some(entry) = self.tables.services.get(&id) {
+            have.services.insert(id, entry.clone());
+        }
+        if let Some(ranges) = self.tables.source_ranges.get(&id) {
+            have.source_ranges.insert(id, ranges.clone());
+        }
+    }
+
+    fn release_ids(&mut self, before: &Part, after: &Part) {
+        for entry in &before.entries {
+            if !after.entries.iter().any(|kept| kept.id == entry.id) {
+                self.ledger.release(&entry.key);
+            }
+        }
+    }
+
+    /// Who gets a frontend: among the Services just recompiled that want it, its present owner and those
+    /// refused so far.
+    fn elect(&mut self, key: FrontendKey, recompiled: Vec<ObjectName>) -> Option<Frontend> {
+        let owner = self.tables.frontends.get(&key).and_then(|frontend| self.ledger.owner(frontend.service));
+        let mut candidates = recompiled;
+        candidates.extend(owner.map(|owner| owner.service.clone()));
+        candidates.extend(self.refused.remove(&key).into_iter().flatten());
+        candidates.sort();
+        candidates.dedup();
+        let mut claims: Vec<(FrontendKind, &ObjectName, Frontend)> =
+            candidates.iter().filter_map(|name| claim(self.parts.get(name)?, name, key)).collect();
+        claims.sort_by_key(|(kind, name, _)| (*kind, *name));
+        let mut claims = claims.into_iter();
+        let winner = claims.next().map(|(_, _, frontend)| frontend);
+        let refused: BTreeSet<ObjectName> = claims.map(|(_, name, _)| name.clone()).collect();
+        if !refused.is_empty() {
+            self.refused.insert(key, refused);
+        }
+        winner
+    }
+}
+
+/// What a recompilation bears on: the tables before and after, restricted to it.
+#[derive(Default)]
+struct Batch {
+    have: Tables,
+    want: Tables,
+    /// With the recompiled Services that want them.
+    frontends: BTreeMap<FrontendKey, Vec<ObjectName>>,
+    cluster_ips: BTreeSet<IpAddr>,
+}
+
+impl Batch {
+    /// Everything in `tables` may have to go.
+    fn of(tables: &Tables) -> Self {
+        Self {
+            have: tables.clone(),
+            want: Tables::default(),
+            frontends: tables.frontends.keys().map(|key| (*key, Vec::new())).collect(),
+            cluster_ips: tables.cluster_ips.clone(),
+        }
+    }
+}
+
+/// The claim of a Service to a frontend; the strongest, should several of its ports want it.
+fn claim<'a>(
+    part: &Part,
+    name: &'a ObjectName,
+    key: FrontendKey,
+) -> Option<(FrontendKind, &'a ObjectName, Frontend)> {
+    let of_entry = |entry: &PartEntry| {
+        let wanted = entry.frontends.iter().find(|wanted| wanted.key == key)?;
+        let WantedFrontend { kind, local_only, source_checked, .. } = *wanted;
+        Some((kind, name, Frontend { service: entry.id, kind, local_only, source_checked }))
+    };
+    part.entries.iter().filter_map(of_entry).min_by_key(|(kind, _, _)| *kind)
+}
+
+/// The generation grows exactly when the slots change.
+fn with_generation(entry: ServiceEntry, before: Option<&ServiceEntry>) -> ServiceEntry {
+    let generation = match before {
+        None => 1,
+        Some(before) if before.slots == entry.slots => before.generation,
+        Some(before) => before.generation.wrapping_add(1),
+    };
+    ServiceEntry { generation, ..entry }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,43 @@
+//! A map that is cheap to snapshot and cheap to change: many small maps, copied one by one when written.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+const SHARDS: usize = 512;
+
+/// A map by name. A clone shares all shards; changing one entry afterwards copies its shard alone.
+#[derive(Clone, Debug)]
+pub(super) struct Shards<V> {
+    shards: Arc<[Shard<V>]>,
+}
+
+type Shard<V> = Arc<BTreeMap<Box<str>, V>>;
+
+impl<V> Default for Shards<V> {
+    fn default() -> Self {
+        let empty: Shard<V> = Arc::default();
+        Self { shards: vec![empty; SHARDS].into() }
+    }
+}
+
+impl<V: Clone> Shards<V> {
+    pub fn get(&self, key: &str) -> Option<&V> {
+        self.shards[shard(key)].get(key)
+    }
+
+    pub fn insert(&mut self, key: &str, value: V) -> Option<V> {
+        Arc::make_mut(&mut Arc::make_mut(&mut self.shards)[shard(key)]).insert(key.into(), value)
+    }
+
+    pub fn remove(&mut self, key: &str) -> Option<V> {
+        self.get(key)?;
+        Arc::make_mut(&mut Arc::make_mut(&mut self.shards)[shard(key)]).remove(key)
+    }
+}
+
+/// FNV-1a.
+fn shard(key: &str) -> usize {
+    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    let hash = key.bytes().fold(0xcbf2_9ce4_8422_2325, step);
+    (hash ^ (hash >> 32)) as usize % SHARDS
+}
