@@ -1,6 +1,7 @@
 //! The pod runtime of a node: sandboxes, containers, exec, attach and logs, owned by one shim process per pod.
 
 mod error;
+pub(crate) mod files;
 mod session;
 mod types;
 
