@@ -1,0 +1,278 @@
+//! The agent of one node: changes come in, operations, zones and announcements go out. It knows the
+//! cluster through the Kubernetes API alone.
+
+pub mod links;
+pub mod standalone;
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use daymark_control::ChangeEvent;
+use daymark_dataplane::DataPlane;
+use daymark_model::{Change, Touched};
+use daymark_plan::announce;
+use daymark_plan::planner::Planner;
+use daymark_plan::view::{NodePortAddresses, NodeView};
+use daymark_plan::zone::ZoneBuilder;
+use futures::StreamExt;
+use ipnet::IpNet;
+use miette::{IntoDiagnostic, Result, WrapErr, miette};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::lan;
+use links::LinkEvent;
+
+/// How often expired flows are swept out.
+const SWEEP: Duration = Duration::from_secs(5);
+/// How many changes are taken over before their operations are carried out together.
+const BATCH: usize = 1024;
+
+/// What an agent must know beyond what the API tells.
+pub struct Config {
+    pub node: String,
+    /// This node's addresses, the primary first.
+    pub addresses: Vec<IpAddr>,
+    /// Name of the interface that other machines are reached by.
+    pub uplink: String,
+    /// Networks of the pods of all nodes.
+    pub pod_cidrs: Vec<IpNet>,
+    pub pod_interface_prefixes: Vec<String>,
+    /// Folder on a bpffs for pins.
+    pub bpf: PathBuf,
+    /// The cgroup whose processes reach Services.
+    pub cgroup: PathBuf,
+    pub dns: Option<Dns>,
+}
+
+/// Cluster DNS, as this node serves it.
+pub struct Dns {
+    pub domain: String,
+    pub upstreams: Vec<SocketAddr>,
+    /// Where upstreams are reached: the host's network namespace.
+    pub outside: tokio::runtime::Handle,
+}
+
+/// Everything that can happen to an agent.
+enum Event {
+    Change(ChangeEvent),
+    Link(LinkEvent),
+    Sweep,
+}
+
+/// What the agent owns.
+struct Agent {
+    planner: Planner,
+    data_plane: DataPlane,
+    zone: ZoneBuilder,
+    zones: watch::Sender<Arc<daymark_plan::zone::Zone>>,
+    speaker: Option<daymark_speaker::Speaker>,
+    node: Arc<str>,
+    touched: Touched,
+    synced: bool,
+}
+
+/// Runs until told to stop. Programs and maps stay pinned and go on serving.
+pub async fn run(config: Config, client: kube::Client, stop: CancellationToken) -> Result<()> {
+    let (events_in, mut events) = mpsc::channel(BATCH);
+    let mut agent = open(&config).await?;
+    tokio::spawn(watch_links(config.pod_interface_prefixes.clone(), events_in.clone()));
+    tokio::spawn(watch_changes(client.clone(), events_in.clone()));
+    tokio::spawn(sweep(events_in));
+    if let Some(dns) = config.dns {
+        serve_dns(dns, &config.node, &config.addresses, agent.zones.subscribe(), client, stop.clone()).await?;
+    }
+    let mut batch = Vec::with_capacity(BATCH);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            taken = events.recv_many(&mut batch, BATCH) => {
+                if taken == 0 {
+                    return Err(miette!("every source of events ended"));
+                }
+            }
+        }
+        agent.handle(batch.drain(..));
+    }
+}
+
+async fn open(config: &Config) -> Result<Agent> {
+    let netlink = lan::build::netlink()?;
+    let uplink = lan::build::index(&netlink, &config.uplink)
+        .await?
+        .ok_or_else(|| miette!(help = "name it with --uplink", "there is no interface {}", config.uplink))?;
+    let mac = lan::build::mac(&netlink, uplink).await?;
+    let settings = daymark_dataplane::Config::new(config.bpf.clone(), config.addresses.clone(), config.pod_cidrs.clone());
+    let (mut data_plane, found) = DataPlane::open(settings).into_diagnostic().wrap_err("cannot open the data plane")?;
+    std::fs::create_dir_all(&config.cgroup).into_diagnostic().wrap_err("cannot make the node's cgroup")?;
+    data_plane.attach_cgroup(&config.cgroup).into_diagnostic()?;
+    data_plane.attach_uplink(uplink).into_diagnostic()?;
+    let node: Arc<str> = config.node.as_str().into();
+    let view = NodeView {
+        name: node.clone(),
+        addresses: config.addresses.clone(),
+        zone: None,
+        nodeport_addresses: NodePortAddresses::All,
+    };
+    let domain = config.dns.as_ref().map_or("cluster.local", |d| d.domain.as_str());
+    let zone = ZoneBuilder::new(domain);
+    let zones = watch::Sender::new(zone.snapshot());
+    let speaker = daymark_speaker::Speaker::start(uplink, mac).into_diagnostic().wrap_err("cannot listen for ARP")?;
+    Ok(Agent {
+        planner: Planner::new(view, found),
+        data_plane,
+        zone,
+        zones,
+        speaker: Some(speaker),
+        node,
+        touched: Touched::default(),
+        synced: false,
+    })
+}
+
+impl Agent {
+    /// Takes over a batch of events and carries out what follows from all of them together.
+    fn handle(&mut self, events: impl Iterator<Item = Event>) {
+        let mut ops = Vec::new();
+        for event in events {
+            match event {
+                Event::Change(ChangeEvent::Change(change)) => ops.extend(self.take_over(change)),
+                Event::Change(ChangeEvent::Synced) => {
+                    ops.extend(self.planner.synced());
+                    self.synced = true;
+                }
+                Event::Link(link) => self.link(link),
+                Event::Sweep => self.data_plane.gc(),
+            }
+        }
+        if !ops.is_empty()
+            && let Err(why) = self.data_plane.apply(&ops)
+        {
+            tracing::error!(%why, "cannot program the data plane");
+        }
+        if self.synced && !self.touched.is_empty() {
+            self.publish();
+        }
+    }
+
+    fn take_over(&mut self, change: Change) -> Vec<daymark_plan::tables::Op> {
+        let (touched, ops) = self.planner.apply_touching(change);
+        self.touched.merge(touched);
+        ops
+    }
+
+    /// Lets the zone, the announcements and the set of cluster members follow what was touched.
+    fn publish(&mut self) {
+        let touched = std::mem::take(&mut self.touched);
+        let world = self.planner.world();
+        if !touched.services.is_empty() {
+            self.zone.update(world, &touched);
+            self.zones.send_replace(self.zone.snapshot());
+        }
+        if !touched.nodes.is_empty() {
+            let members = world.nodes().flat_map(|n| {
+                n.internal_ips.iter().map(|ip| IpNet::from(*ip)).chain(n.pod_cidrs.iter().copied())
+            });
+            if let Err(why) = self.data_plane.set_cluster_sources(&members.collect::<Vec<_>>()) {
+                tracing::error!(%why, "cannot tell the data plane who belongs to the cluster");
+            }
+        }
+        if let Some(speaker) = &self.speaker {
+            let announced: BTreeSet<Ipv4Addr> = announce::announced_v4(world, &self.node).into_keys().collect();
+            speaker.set_addresses(announced);
+        }
+    }
+
+    fn link(&mut self, event: LinkEvent) {
+        let done = match &event {
+            LinkEvent::Up { index, .. } => self.data_plane.attach_pod(*index),
+            LinkEvent::Gone { index } => self.data_plane.detach_pod(*index),
+        };
+        if let Err(why) = done {
+            tracing::warn!(%why, ?event, "cannot follow a pod's interface");
+        }
+    }
+}
+
+async fn watch_links(prefixes: Vec<String>, events: mpsc::Sender<Event>) {
+    let (out, mut links) = mpsc::channel(BATCH);
+    let forward = async {
+        while let Some(link) = links.recv().await {
+            if events.send(Event::Link(link)).await.is_err() {
+                return;
+            }
+        }
+    };
+    let (watched, ()) = tokio::join!(links::watch(prefixes, out), forward);
+    if let Err(why) = watched {
+        tracing::error!(%why, "pods' interfaces are not watched any more");
+    }
+}
+
+async fn watch_changes(client: kube::Client, events: mpsc::Sender<Event>) {
+    let mut changes = std::pin::pin!(daymark_control::changes(client));
+    while let Some(change) = changes.next().await {
+        match change {
+            Ok(change) => {
+                if events.send(Event::Change(change)).await.is_err() {
+                    return;
+                }
+            }
+            Err(why) => tracing::warn!(%why, "watching the API server"),
+        }
+    }
+}
+
+async fn sweep(events: mpsc::Sender<Event>) {
+    let mut tick = tokio::time::interval(SWEEP);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        tick.tick().await;
+        if events.send(Event::Sweep).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Serves DNS on the node's addresses and tells the cluster that it does.
+async fn serve_dns(
+    dns: Dns,
+    node: &str,
+    addresses: &[IpAddr],
+    zones: watch::Receiver<Arc<daymark_plan::zone::Zone>>,
+    client: kube::Client,
+    stop: CancellationToken,
+) -> Result<()> {
+    let listen = addresses.iter().map(|ip| SocketAddr::new(*ip, 53)).collect();
+    let config = daymark_dns::Config {
+        listen,
+        upstreams: dns.upstreams,
+        upstream_runtime: Some(dns.outside),
+        ..daymark_dns::Config::new(dns.domain.clone())
+    };
+    let server = daymark_dns::Server::bind(config).await.into_diagnostic().wrap_err("cannot serve DNS")?;
+    tokio::spawn(server.run(zones, stop));
+    if let Some(ip) = addresses.first().copied() {
+        let node = node.to_owned();
+        tokio::spawn(async move {
+            if let Err(why) = daymark_control::publish_dns(client, &node, ip).await {
+                tracing::error!(%why, "cannot publish this node's DNS server");
+            }
+        });
+    }
+    Ok(())
+}
+
+/// The name servers that this host uses, as the system's resolver would read them.
+pub fn upstreams() -> Vec<SocketAddr> {
+    let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    name_servers(&text).into_iter().map(|ip| SocketAddr::new(ip, 53)).collect()
+}
+
+fn name_servers(resolv_conf: &str) -> Vec<IpAddr> {
+    let words = resolv_conf.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    words.filter(|w| w.first() == Some(&"nameserver")).filter_map(|w| w.get(1)?.parse().ok()).collect()
+}

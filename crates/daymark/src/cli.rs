@@ -1,0 +1,168 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use ipnet::Ipv4Net;
+
+const AFTER: &str = "Examples:
+  daymark up                       a cluster of two nodes, ready in about a second
+  kubectl get nodes                the stock kubectl drives it
+  daymark status                   nodes, processes, addresses, health
+  daymark image load nginx.tar     an image for the pods, without a registry
+  daymark down                     remove every trace of it";
+
+/// Kubernetes Services, whole: data plane, DNS, LoadBalancer addresses, and a cluster to use them on.
+#[derive(Parser)]
+#[command(name = "daymark", version, after_help = AFTER, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Start a cluster; returns when it is ready
+    Up(Up),
+    /// Remove a cluster and everything it made on this machine
+    Down(Named),
+    /// Start what is not running of a cluster that exists
+    Start(Part),
+    /// Stop a cluster, or one node of it; the data stays
+    Stop(Part),
+    /// Show nodes, processes, addresses, versions and health
+    Status(Status),
+    /// Work with the images that pods run
+    #[command(subcommand)]
+    Image(Image),
+    /// Run the agent alone, against any Kubernetes API server
+    Agent(Agent),
+    /// Print a script that completes commands in your shell
+    #[command(after_help = "Example:\n  source <(daymark completions bash)")]
+    Completions { shell: clap_complete::Shell },
+    /// The API server and the controllers (started by `up`)
+    #[command(hide = true)]
+    Daemon(Named),
+    /// One node (started by `up`)
+    #[command(hide = true)]
+    Node {
+        #[command(flatten)]
+        cluster: Named,
+        #[arg(long)]
+        node: String,
+    },
+}
+
+#[derive(Args, Clone)]
+pub struct Named {
+    /// Name of the cluster
+    #[arg(long, default_value = "default", env = "DAYMARK_CLUSTER")]
+    pub name: String,
+}
+
+#[derive(Args)]
+#[command(after_help = "Examples:
+  daymark up
+  daymark up --nodes 3 --name demo
+  daymark up --no-egress --api-port 16443
+  daymark up --foreground          for init systems: stays, and stops the cluster on SIGTERM")]
+pub struct Up {
+    #[command(flatten)]
+    pub cluster: Named,
+    /// How many nodes [default: 2]
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=i64::from(crate::cluster::spec::MAX_NODES)))]
+    pub nodes: Option<u8>,
+    /// Pods cannot reach beyond the nodes' LAN
+    #[arg(long)]
+    pub no_egress: bool,
+    /// Port of the API server on 127.0.0.1 and on the LAN [default: 6443]
+    #[arg(long)]
+    pub api_port: Option<u16>,
+    /// The nodes' network [default: a free 172.30.N.0/24]
+    #[arg(long, value_name = "CIDR")]
+    pub lan: Option<Ipv4Net>,
+    /// The pods' network [default: a free 10.N.0.0/16]
+    #[arg(long, value_name = "CIDR")]
+    pub pod_cidr: Option<Ipv4Net>,
+    /// Where cluster IPs come from [default: a free 10.N.0.0/16]
+    #[arg(long, value_name = "CIDR")]
+    pub service_cidr: Option<Ipv4Net>,
+    /// Stay in the foreground and stop the cluster on SIGINT or SIGTERM
+    #[arg(long)]
+    pub foreground: bool,
+}
+
+#[derive(Args)]
+#[command(after_help = "Examples:
+  daymark stop                     the whole cluster
+  daymark stop --node node2        one node, as if its machine were switched off
+  daymark start")]
+pub struct Part {
+    #[command(flatten)]
+    pub cluster: Named,
+    /// Only this node
+    #[arg(long)]
+    pub node: Option<String>,
+}
+
+#[derive(Args)]
+pub struct Status {
+    #[command(flatten)]
+    pub cluster: Named,
+    #[arg(long, short, default_value = "table", value_parser = ["table", "json"])]
+    pub output: String,
+}
+
+#[derive(Subcommand)]
+pub enum Image {
+    /// Load an image archive (docker save, OCI layout; plain, gzip or zstd)
+    Load {
+        #[command(flatten)]
+        cluster: Named,
+        file: PathBuf,
+        /// Name it so, where the archive names no image
+        #[arg(long)]
+        tag: Option<String>,
+    },
+    /// List the images that pods can run without a registry
+    List {
+        #[command(flatten)]
+        cluster: Named,
+    },
+    /// Remove an image
+    Rm {
+        #[command(flatten)]
+        cluster: Named,
+        image: String,
+    },
+}
+
+#[derive(Args)]
+#[command(after_help = "Example:
+  daymark agent --kubeconfig /etc/kubernetes/agent.conf --node worker-1 --cluster-cidr 10.244.0.0/16")]
+pub struct Agent {
+    /// Kubeconfig of the API server; in a pod, its ServiceAccount is used without it
+    #[arg(long, env = "KUBECONFIG")]
+    pub kubeconfig: Option<PathBuf>,
+    /// The Node that this machine is
+    #[arg(long, env = "NODE_NAME")]
+    pub node: String,
+    /// The pods' network, of all nodes together; it is not masqueraded
+    #[arg(long, value_name = "CIDR")]
+    pub cluster_cidr: Vec<ipnet::IpNet>,
+    /// Interface that other machines are reached by [default: the one with the node's address]
+    #[arg(long)]
+    pub uplink: Option<String>,
+    /// Pods' interfaces on the node begin with one of these
+    #[arg(long, default_values_t = ["dm".to_owned(), "veth".to_owned(), "cali".to_owned(), "lxc".to_owned()])]
+    pub pod_interface_prefix: Vec<String>,
+    /// The cgroup v2 folder whose processes reach Services [default: the root of the mount]
+    #[arg(long)]
+    pub cgroup: Option<PathBuf>,
+    /// Where programs and maps are pinned
+    #[arg(long, default_value = "/run/daymark/agent/bpf")]
+    pub bpf: PathBuf,
+    /// Serve cluster DNS on the node's address, for this domain
+    #[arg(long, value_name = "DOMAIN")]
+    pub dns: Option<String>,
+}

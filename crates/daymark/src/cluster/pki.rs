@@ -1,0 +1,208 @@
+//! The cluster's certificate authority and the certificates it issues, made once and kept.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use miette::{IntoDiagnostic, Result, WrapErr};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose,
+};
+
+use super::spec::ClusterSpec;
+
+/// A certificate and its key, PEM encoded.
+#[derive(Clone)]
+pub struct Pair {
+    pub cert: String,
+    pub key: String,
+}
+
+/// Who a certificate is for; the name of its files.
+#[derive(Clone, Debug)]
+pub enum Holder {
+    /// Serves the API.
+    ApiServer,
+    /// The API server as a client of the nodes.
+    KubeletClient,
+    Controllers,
+    Admin,
+    /// A node, as server of the kubelet API and as client of the API server.
+    Node(String),
+}
+
+impl Holder {
+    fn file(&self) -> String {
+        match self {
+            Holder::ApiServer => "apiserver".into(),
+            Holder::KubeletClient => "apiserver-kubelet-client".into(),
+            Holder::Controllers => "controllers".into(),
+            Holder::Admin => "admin".into(),
+            Holder::Node(name) => format!("node-{name}"),
+        }
+    }
+
+    /// Common name and organization: user and group, as Kubernetes reads client certificates.
+    fn identity(&self) -> (String, &'static str) {
+        match self {
+            Holder::ApiServer => ("kube-apiserver".into(), "daymark"),
+            Holder::KubeletClient => ("kube-apiserver-kubelet-client".into(), "system:masters"),
+            Holder::Controllers => ("system:kube-controller-manager".into(), "system:masters"),
+            Holder::Admin => ("kubernetes-admin".into(), "system:masters"),
+            Holder::Node(name) => (format!("system:node:{name}"), "system:nodes"),
+        }
+    }
+
+    fn names(&self, spec: &ClusterSpec) -> Vec<String> {
+        match self {
+            Holder::ApiServer => vec![
+                "kubernetes".into(),
+                "kubernetes.default".into(),
+                "kubernetes.default.svc".into(),
+                format!("kubernetes.default.svc.{}", spec.domain),
+                "localhost".into(),
+                "127.0.0.1".into(),
+                spec.gateway().to_string(),
+                spec.kubernetes_ip().to_string(),
+            ],
+            Holder::Node(name) => {
+                let ip = spec.all_nodes().into_iter().find(|n| n.name == *name).map(|n| n.ip.to_string());
+                std::iter::once(name.clone()).chain(ip).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// The folder with all of them.
+pub struct Pki {
+    dir: PathBuf,
+}
+
+impl Pki {
+    pub fn new(dir: PathBuf) -> Self {
+        Self { dir }
+    }
+
+    pub fn ca(&self) -> Result<String> {
+        read(&self.dir.join("ca.crt"))
+    }
+
+    pub fn pair(&self, holder: &Holder) -> Result<Pair> {
+        let file = holder.file();
+        Ok(Pair {
+            cert: read(&self.dir.join(format!("{file}.crt")))?,
+            key: read(&self.dir.join(format!("{file}.key")))?,
+        })
+    }
+
+    /// Makes whatever is missing; what exists stays as it is.
+    pub fn ensure(&self, spec: &ClusterSpec) -> Result<()> {
+        fs::create_dir_all(&self.dir).into_diagnostic().wrap_err("cannot make the certificate folder")?;
+        let key = self.key("ca")?;
+        let params = ca_params(&spec.name)?;
+        if !self.dir.join("ca.crt").exists() {
+            let cert = params.self_signed(&key).into_diagnostic()?;
+            write(&self.dir.join("ca.crt"), &cert.pem())?;
+        }
+        let issuer = Issuer::from_params(&params, &key);
+        let mut holders = vec![Holder::ApiServer, Holder::KubeletClient, Holder::Controllers, Holder::Admin];
+        holders.extend(spec.all_nodes().into_iter().map(|n| Holder::Node(n.name)));
+        for holder in holders {
+            self.issue(spec, &holder, &issuer)?;
+        }
+        Ok(())
+    }
+
+    fn issue(&self, spec: &ClusterSpec, holder: &Holder, issuer: &Issuer<'_, &KeyPair>) -> Result<()> {
+        let path = self.dir.join(format!("{}.crt", holder.file()));
+        if path.exists() {
+            return Ok(());
+        }
+        let key = self.key(&holder.file())?;
+        let mut params = CertificateParams::new(holder.names(spec)).into_diagnostic()?;
+        let (user, group) = holder.identity();
+        params.distinguished_name = distinguished_name(&user, group);
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.use_authority_key_identifier_extension = true;
+        let cert = params.signed_by(&key, issuer).into_diagnostic()?;
+        write(&path, &cert.pem())
+    }
+
+    fn key(&self, name: &str) -> Result<KeyPair> {
+        let path = self.dir.join(format!("{name}.key"));
+        if path.exists() {
+            return KeyPair::from_pem(&read(&path)?)
+                .into_diagnostic()
+                .wrap_err_with(|| format!("{} is not a private key", path.display()));
+        }
+        let key = KeyPair::generate().into_diagnostic()?;
+        write(&path, &key.serialize_pem())?;
+        Ok(key)
+    }
+}
+
+/// Deterministic from the cluster's name, so that the issuer can be rebuilt from its key alone. The
+/// validity is rcgen's (1975 to 4096): a clock that jumps must not lock anyone out.
+fn ca_params(cluster: &str) -> Result<CertificateParams> {
+    let mut params = CertificateParams::new(Vec::new()).into_diagnostic()?;
+    params.distinguished_name = distinguished_name(&format!("daymark-ca {cluster}"), "daymark");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages =
+        vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+    Ok(params)
+}
+
+fn distinguished_name(common: &str, organization: &str) -> DistinguishedName {
+    let mut name = DistinguishedName::new();
+    name.push(DnType::CommonName, common);
+    name.push(DnType::OrganizationName, organization);
+    name
+}
+
+fn read(path: &Path) -> Result<String> {
+    fs::read_to_string(path).into_diagnostic().wrap_err_with(|| format!("cannot read {}", path.display()))
+}
+
+/// Readable by root only; whole or not at all.
+fn write(path: &Path, text: &str) -> Result<()> {
+    let part = path.with_extension("part");
+    let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part);
+    file.and_then(|mut f| f.write_all(text.as_bytes()))
+        .and_then(|()| fs::rename(&part, path))
+        .into_diagnostic()
+        .wrap_err_with(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn certificates_name_their_holder_and_survive_a_second_ensure() {
+        let dir = tempfile::tempdir().unwrap();
+        let spec = ClusterSpec {
+            name: "t".into(),
+            nodes: 1,
+            lan: "172.30.0.0/24".parse().unwrap(),
+            pod_cidr: "10.244.0.0/16".parse().unwrap(),
+            service_cidr: "10.96.0.0/16".parse().unwrap(),
+            domain: "cluster.local".into(),
+            api_port: 6443,
+            egress: false,
+        };
+        let pki = Pki::new(dir.path().join("pki"));
+        pki.ensure(&spec).unwrap();
+        let before = pki.pair(&Holder::Node("node1".into())).unwrap();
+        pki.ensure(&spec).unwrap();
+        assert_eq!(before.cert, pki.pair(&Holder::Node("node1".into())).unwrap().cert);
+        let (_, pem) = x509_parser::pem::parse_x509_pem(before.cert.as_bytes()).unwrap();
+        let cert = pem.parse_x509().unwrap();
+        assert_eq!(cert.subject().to_string(), "CN=system:node:node1, O=system:nodes");
+        assert!(cert.subject_alternative_name().unwrap().is_some());
+    }
+}

@@ -1,0 +1,103 @@
+//! Starting a cluster's processes, and waiting until it can be used.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Node;
+use kube::Api;
+use kube::runtime::conditions::Condition;
+use kube::runtime::wait::await_condition;
+use miette::{IntoDiagnostic, Result, WrapErr, miette};
+
+use super::progress::Progress;
+use crate::cli::Part;
+use crate::cluster::pki::Holder;
+use crate::cluster::{Cluster, kubeconfig, preflight, process};
+use crate::{interrupt, lan};
+
+/// How long a node may take to become ready before `up` gives up.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+
+pub async fn run(args: &Part) -> Result<()> {
+    preflight::check()?;
+    let cluster = Cluster::open(&args.cluster.name)?;
+    let _lock = process::exclusive(&cluster.paths.cluster_lock(), &cluster.spec.name)?;
+    let progress = Progress::begin();
+    tokio::select! {
+        done = async {
+            match &args.node {
+                Some(node) => one_node(&cluster, node, &progress).await,
+                None => whole(&cluster, &progress).await,
+            }
+        } => done?,
+        signal = interrupt::requested() => return Err(miette!("interrupted by {signal}")),
+    }
+    println!("Cluster \"{}\" runs ({:.2} s).", cluster.spec.name, progress.done());
+    Ok(())
+}
+
+/// Starts whatever does not run, and waits until the cluster is ready.
+pub async fn whole(cluster: &Cluster, progress: &Progress) -> Result<()> {
+    cluster.pki().ensure(&cluster.spec)?;
+    progress.step("building the LAN");
+    lan::build::build(&cluster.spec, &cluster.paths).await?;
+    let name = cluster.spec.name.as_str();
+    progress.step("starting the API server and the nodes");
+    let mut starting = Vec::new();
+    if process::living(&cluster.paths.lock("daemon")).is_none() {
+        preflight::port_free(cluster.spec.api_port)?;
+        starting.push(process::spawn("the daemon", &["daemon", "--name", name], &cluster.paths.log("daemon"))?);
+    }
+    for node in cluster.spec.all_nodes() {
+        if process::living(&cluster.paths.lock(&node.name)).is_none() {
+            starting.push(spawn_node(cluster, &node.name)?);
+        }
+    }
+    for result in futures::future::join_all(starting.into_iter().map(process::Starting::ready)).await {
+        result?;
+    }
+    progress.step("waiting for the nodes");
+    nodes_ready(cluster, cluster.spec.all_nodes().into_iter().map(|n| n.name)).await?;
+    let file = kubeconfig::user_file()?;
+    let access = cluster.access(&Holder::Admin, false)?;
+    kubeconfig::merge(&file, &kubeconfig::context_name(name), &access)
+}
+
+async fn one_node(cluster: &Cluster, node: &str, progress: &Progress) -> Result<()> {
+    let node = cluster.spec.node_named(node)?;
+    if process::living(&cluster.paths.lock(&node.name)).is_some() {
+        return Err(miette!(help = "`daymark status` shows what runs", "{} is already running", node.name));
+    }
+    progress.step(format!("starting {}", node.name));
+    spawn_node(cluster, &node.name)?.ready().await?;
+    nodes_ready(cluster, [node.name]).await
+}
+
+fn spawn_node(cluster: &Cluster, node: &str) -> Result<process::Starting> {
+    process::spawn(node, &["node", "--name", &cluster.spec.name, "--node", node], &cluster.paths.log(node))
+}
+
+async fn nodes_ready(cluster: &Cluster, names: impl IntoIterator<Item = String>) -> Result<()> {
+    let api: Api<Node> = Api::all(cluster.client(&Holder::Admin, false).await?);
+    let waits = names.into_iter().map(|name| {
+        let api = api.clone();
+        async move {
+            let ready = await_condition(api, &name, is_ready());
+            match tokio::time::timeout(READY_WITHIN, ready).await {
+                Ok(done) => done.map(drop).into_diagnostic().wrap_err_with(|| format!("waiting for {name}")),
+                Err(_) => Err(miette!(
+                    help = format!("see {}", cluster.paths.log(&name).display()),
+                    "{name} did not become ready within {} s",
+                    READY_WITHIN.as_secs()
+                )),
+            }
+        }
+    });
+    futures::future::try_join_all(waits).await.map(drop)
+}
+
+fn is_ready() -> impl Condition<Node> {
+    |node: Option<&Node>| {
+        let conditions = node.and_then(|n| n.status.as_ref()).and_then(|s| s.conditions.as_ref());
+        conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
+    }
+}

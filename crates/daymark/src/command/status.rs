@@ -1,0 +1,139 @@
+//! `daymark status`: nodes, processes, addresses, versions, health.
+
+use comfy_table::{Table, presets::NOTHING};
+use k8s_openapi::api::core::v1::Node;
+use kube::Api;
+use kube::api::ListParams;
+use miette::{IntoDiagnostic, Result};
+use serde::Serialize;
+
+use crate::cli::Status;
+use crate::cluster::pki::Holder;
+use crate::cluster::{Cluster, kubeconfig, process};
+
+/// What there is to say of one process.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Row {
+    process: String,
+    /// `running` or `stopped`.
+    state: &'static str,
+    pid: Option<i32>,
+    address: String,
+    pod_cidr: Option<String>,
+    resident_bytes: Option<u64>,
+    /// What the API server says of it: `ok`, `Ready`, `NotReady`, or why it can't be asked.
+    health: String,
+    version: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Report {
+    cluster: String,
+    context: String,
+    lan: String,
+    pod_cidr: String,
+    service_cidr: String,
+    load_balancer_pool: String,
+    egress: bool,
+    state_folder: String,
+    processes: Vec<Row>,
+}
+
+pub async fn run(args: &Status) -> Result<()> {
+    let report = gather(&Cluster::open(&args.cluster.name)?).await;
+    if args.output == "json" {
+        println!("{}", serde_json::to_string_pretty(&report).into_diagnostic()?);
+    } else {
+        print(&report);
+    }
+    Ok(())
+}
+
+async fn gather(cluster: &Cluster) -> Report {
+    let spec = &cluster.spec;
+    let nodes = ask(cluster).await;
+    let mut processes = vec![row(cluster, "daemon", spec.api_advertise().to_string(), None)];
+    processes[0].health = match &nodes {
+        Ok(_) => "ok".into(),
+        Err(why) => why.clone(),
+    };
+    processes[0].version = Some(env!("CARGO_PKG_VERSION").into());
+    for node in spec.all_nodes() {
+        let mut row = row(cluster, &node.name, node.ip.to_string(), Some(node.pod_cidr.to_string()));
+        let known = nodes.as_ref().ok().and_then(|all| all.iter().find(|n| n.metadata.name.as_ref() == Some(&node.name)));
+        row.health = known.map_or_else(|| "unknown".into(), |n| ready(n).into());
+        row.version = known
+            .and_then(|n| n.status.as_ref()?.node_info.as_ref())
+            .map(|i| i.kubelet_version.clone());
+        processes.push(row);
+    }
+    let (first, last) = spec.pool();
+    Report {
+        cluster: spec.name.clone(),
+        context: kubeconfig::context_name(&spec.name),
+        lan: format!("{} (this host: {})", spec.lan, spec.gateway()),
+        pod_cidr: spec.pod_cidr.to_string(),
+        service_cidr: spec.service_cidr.to_string(),
+        load_balancer_pool: format!("{first}-{last}"),
+        egress: spec.egress,
+        state_folder: cluster.paths.state.display().to_string(),
+        processes,
+    }
+}
+
+fn row(cluster: &Cluster, name: &str, address: String, pod_cidr: Option<String>) -> Row {
+    let pid = process::living(&cluster.paths.lock(name));
+    Row {
+        process: name.into(),
+        state: if pid.is_some() { "running" } else { "stopped" },
+        pid,
+        address,
+        pod_cidr,
+        resident_bytes: pid.and_then(process::resident),
+        health: String::new(),
+        version: None,
+    }
+}
+
+async fn ask(cluster: &Cluster) -> Result<Vec<Node>, String> {
+    let client = cluster.client(&Holder::Admin, false).await.map_err(|e| crate::one_line(&e))?;
+    let list = Api::<Node>::all(client).list(&ListParams::default());
+    match tokio::time::timeout(std::time::Duration::from_secs(3), list).await {
+        Ok(Ok(list)) => Ok(list.items),
+        Ok(Err(_)) => Err("the API server does not answer".into()),
+        Err(_) => Err("the API server is too slow to answer".into()),
+    }
+}
+
+fn ready(node: &Node) -> &'static str {
+    let conditions = node.status.as_ref().and_then(|s| s.conditions.as_ref());
+    let ready = conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"));
+    if ready { "Ready" } else { "NotReady" }
+}
+
+fn print(report: &Report) {
+    println!("Cluster {} (kubectl context {})", report.cluster, report.context);
+    println!("  LAN                 {}", report.lan);
+    println!("  pods                {}", report.pod_cidr);
+    println!("  Services            {}", report.service_cidr);
+    println!("  LoadBalancer pool   {}", report.load_balancer_pool);
+    println!("  egress              {}", if report.egress { "on" } else { "off" });
+    println!("  state               {}", report.state_folder);
+    let mut table = Table::new();
+    table.load_preset(NOTHING).set_header(["PROCESS", "STATE", "PID", "ADDRESS", "PODS", "MEMORY", "HEALTH", "VERSION"]);
+    for row in &report.processes {
+        table.add_row([
+            row.process.clone(),
+            row.state.to_owned(),
+            row.pid.map_or_else(|| "-".into(), |p| p.to_string()),
+            row.address.clone(),
+            row.pod_cidr.clone().unwrap_or_else(|| "-".into()),
+            row.resident_bytes.map_or_else(|| "-".into(), |b| format!("{} MiB", b >> 20)),
+            row.health.clone(),
+            row.version.clone().unwrap_or_else(|| "-".into()),
+        ]);
+    }
+    println!("{}", table.trim_fmt());
+}

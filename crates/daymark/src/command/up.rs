@@ -1,0 +1,122 @@
+//! `daymark up`: from nothing to a ready cluster, or back to nothing.
+
+use std::fs;
+
+use miette::{IntoDiagnostic, Result, WrapErr, miette};
+
+use super::progress::Progress;
+use super::{down, start};
+use crate::cli::Up;
+use crate::cluster::paths::Paths;
+use crate::cluster::spec::{self, ClusterSpec};
+use crate::cluster::subnet::{Purpose, choose};
+use crate::cluster::{Cluster, preflight, process};
+use crate::{interrupt, lan};
+
+pub async fn run(args: &Up) -> Result<()> {
+    let name = &args.cluster.name;
+    spec::check_name(name)?;
+    preflight::check()?;
+    let paths = Paths::new(name);
+    let lock = process::exclusive(&paths.cluster_lock(), name)?;
+    let created = !paths.spec().exists();
+    let cluster = if created { Cluster { spec: plan(args).await?, paths } } else { existing(args)? };
+    let progress = Progress::begin();
+    let outcome = tokio::select! {
+        done = bring_up(&cluster, created, &progress) => done,
+        signal = interrupt::requested() => Err(miette!("interrupted by {signal}")),
+    };
+    if let Err(why) = outcome {
+        progress.step("undoing what was begun");
+        if created { down::remove(&cluster).await } else { super::stop::halt(&cluster).await }
+            .wrap_err("cleaning up after a failed start")?;
+        drop(progress.done());
+        return Err(why);
+    }
+    greet(&cluster, progress.done());
+    if args.foreground {
+        let signal = interrupt::requested().await;
+        eprintln!("{signal}: stopping cluster \"{name}\"");
+        super::stop::halt(&cluster).await?;
+    }
+    drop(lock);
+    Ok(())
+}
+
+/// Decides the new cluster's settings from the flags and from what this host already uses.
+async fn plan(args: &Up) -> Result<ClusterSpec> {
+    let mut taken = lan::routes::taken(&lan::build::netlink()?).await?;
+    let mut pick = |purpose, asked, what: &str| {
+        let net = choose(purpose, asked, &taken)?;
+        taken.push(crate::cluster::subnet::Taken { net, by: what.to_owned() });
+        Ok::<_, miette::Report>(net)
+    };
+    let spec = ClusterSpec {
+        name: args.cluster.name.clone(),
+        nodes: args.nodes.unwrap_or(2),
+        lan: pick(Purpose::Lan, args.lan, "this cluster's LAN")?,
+        pod_cidr: pick(Purpose::Pods, args.pod_cidr, "this cluster's pods")?,
+        service_cidr: pick(Purpose::Services, args.service_cidr, "this cluster's Services")?,
+        domain: "cluster.local".into(),
+        api_port: args.api_port.unwrap_or(6443),
+        egress: !args.no_egress,
+    };
+    preflight::port_free(spec.api_port)?;
+    Ok(spec)
+}
+
+/// A cluster of that name exists: it may be started again, but not be made into another.
+fn existing(args: &Up) -> Result<Cluster> {
+    let cluster = Cluster::open(&args.cluster.name)?;
+    let name = &cluster.spec.name;
+    if cluster.running() {
+        return Err(miette!(
+            help = "`daymark status` shows it; `daymark down` removes it; `--name` starts another beside it",
+            "cluster \"{name}\" is already running"
+        ));
+    }
+    let spec = &cluster.spec;
+    let differs = [
+        (args.nodes.is_some_and(|n| n != spec.nodes), "--nodes"),
+        (args.api_port.is_some_and(|p| p != spec.api_port), "--api-port"),
+        (args.lan.is_some_and(|n| n != spec.lan), "--lan"),
+        (args.pod_cidr.is_some_and(|n| n != spec.pod_cidr), "--pod-cidr"),
+        (args.service_cidr.is_some_and(|n| n != spec.service_cidr), "--service-cidr"),
+        (args.no_egress && spec.egress, "--no-egress"),
+    ];
+    match differs.iter().find(|(differs, _)| *differs) {
+        Some((_, flag)) => Err(miette!(
+            help = "leave the flag out to start it as it was, or `daymark down` first",
+            "cluster \"{name}\" exists already, stopped, with another {flag}"
+        )),
+        None => {
+            preflight::port_free(spec.api_port)?;
+            Ok(cluster)
+        }
+    }
+}
+
+async fn bring_up(cluster: &Cluster, created: bool, progress: &Progress) -> Result<()> {
+    if created {
+        fs::create_dir_all(&cluster.paths.state).into_diagnostic().wrap_err_with(|| {
+            format!("cannot make the state folder {}", cluster.paths.state.display())
+        })?;
+        let text = serde_json::to_string_pretty(&cluster.spec).into_diagnostic()?;
+        fs::write(cluster.paths.spec(), text).into_diagnostic().wrap_err("cannot write the cluster's description")?;
+    }
+    start::whole(cluster, progress).await
+}
+
+fn greet(cluster: &Cluster, seconds: f64) {
+    let spec = &cluster.spec;
+    let nodes: Vec<String> = spec.all_nodes().iter().map(|n| format!("{} {}", n.name, n.ip)).collect();
+    let name = if spec.name == "default" { String::new() } else { format!(" --name {}", spec.name) };
+    println!("Cluster \"{}\" is ready ({seconds:.2} s).", spec.name);
+    println!("  nodes       {}", nodes.join(", "));
+    println!("  context     {}", crate::cluster::kubeconfig::context_name(&spec.name));
+    println!("Next:");
+    println!("  kubectl get nodes");
+    println!("  kubectl create -f examples/deployment.yml -f examples/service-definition.yml");
+    println!("  curl http://{}:30008", spec.node(1).ip);
+    println!("  daymark status{name}");
+}

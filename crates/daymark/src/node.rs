@@ -1,0 +1,93 @@
+//! One node's process: its pods and its agent, in the node's network namespace.
+//!
+//! Image pulls and DNS questions for the outside leave from the host, so they run on a runtime of their
+//! own, whose threads stay there.
+
+use std::path::Path;
+
+use ipnet::IpNet;
+use miette::{IntoDiagnostic, Result, WrapErr};
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio_util::sync::CancellationToken;
+
+use crate::cluster::pki::Holder;
+use crate::cluster::process::{self, Readiness};
+use crate::cluster::spec::NodeSpec;
+use crate::cluster::{Cluster, preflight};
+use crate::daemon::from_anyhow;
+use crate::lan::{build::UPLINK, netns};
+use crate::{agent, interrupt};
+
+/// The DNS servers that the host uses.
+const HOST_RESOLV_CONF: &str = "/etc/resolv.conf";
+
+pub fn run(cluster: &str, node: &str, readiness: Readiness) -> Result<()> {
+    match start(cluster, node) {
+        Ok((cluster, node, outside, inside, _alive)) => {
+            inside.block_on(work(&cluster, &node, outside.handle(), readiness))
+        }
+        Err(why) => {
+            readiness.failed(&crate::one_line(&why));
+            Err(why)
+        }
+    }
+}
+
+fn start(cluster: &str, node: &str) -> Result<(Cluster, NodeSpec, Runtime, Runtime, process::Alive)> {
+    let cluster = Cluster::open(cluster)?;
+    let node = cluster.spec.node_named(node)?;
+    let alive = process::claim(&cluster.paths.lock(&node.name))?;
+    let outside = runtime_in(Path::new("/proc/self/ns/net"), 1)?;
+    let namespace = cluster.paths.netns(&node.name);
+    let inside = runtime_in(&namespace, 2)?;
+    netns::enter(&namespace).into_diagnostic().wrap_err_with(|| format!("cannot enter {}", namespace.display()))?;
+    Ok((cluster, node, outside, inside, alive))
+}
+
+/// A runtime whose threads, the blocking ones too, all live in one network namespace.
+fn runtime_in(namespace: &Path, threads: usize) -> Result<Runtime> {
+    let file = std::fs::File::open(namespace)
+        .into_diagnostic()
+        .wrap_err_with(|| format!("cannot open network namespace {}", namespace.display()))?;
+    Builder::new_multi_thread()
+        .worker_threads(threads)
+        .thread_keep_alive(std::time::Duration::from_secs(5))
+        .on_thread_start(move || {
+            nix::sched::setns(&file, nix::sched::CloneFlags::CLONE_NEWNET).expect("the namespace is open");
+        })
+        .enable_all()
+        .build()
+        .into_diagnostic()
+}
+
+async fn work(cluster: &Cluster, node: &NodeSpec, outside: &Handle, readiness: Readiness) -> Result<()> {
+    let stop = CancellationToken::new();
+    let client = cluster.client(&Holder::Node(node.name.clone()), true).await?;
+    let agent = agent::run(agent_config(cluster, node, outside)?, client.clone(), stop.clone());
+    let pods = daymark_node::run(pods_config(cluster, node, outside)?, client, stop.clone());
+    readiness.ready();
+    tokio::select! {
+        signal = interrupt::requested() => {
+            tracing::info!(signal, "stopping; pods run on");
+            stop.cancel();
+            Ok(())
+        }
+        ended = agent => ended.wrap_err("the agent ended"),
+        ended = pods => ended.map_err(from_anyhow).wrap_err("the pod runtime ended"),
+    }
+}
+
+fn agent_config(cluster: &Cluster, node: &NodeSpec, outside: &Handle) -> Result<agent::Config> {
+    let spec = &cluster.spec;
+    let upstreams = if spec.egress { agent::upstreams() } else { Vec::new() };
+    Ok(agent::Config {
+        node: node.name.clone(),
+        addresses: vec![node.ip.into()],
+        uplink: UPLINK.into(),
+        pod_cidrs: vec![IpNet::V4(spec.pod_cidr)],
+        pod_interface_prefixes: vec!["dm".into()],
+        bpf: cluster.paths.bpf().join(&node.name),
+        cgroup: cluster.paths.cgroup(&preflight::cgroup2_mount()?).join(&node.name),
+        dns: Some(agent::Dns { domain: spec.domain.clone(), upstreams, outside: outside.clone() }),
+    })
+}
