@@ -68,7 +68,7 @@ pub struct PodLink {
 }
 
 /// What a pod needs before its containers.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SandboxSpec {
     /// UID of the pod; names the sandbox.
     pub uid: String,
