@@ -1,1 +1,294 @@
-//! placeholder
+//! The data plane of one node: programs in the kernel that translate connections to Services, and the
+//! maps that tell them how. This crate puts [`Tables`] into those maps and keeps the programs attached;
+//! it decides nothing.
+//!
+//! Everything is pinned: when the process ends, traffic flows on, and the next [`DataPlane::open`] takes
+//! over from the pins. Calls block for microseconds to milliseconds. Those that take an interface index
+//! must be made inside the node's network namespace.
+
+pub mod abi;
+mod config;
+mod control;
+mod encode;
+mod error;
+mod gc;
+mod links;
+mod map;
+mod networks;
+mod pins;
+mod probe;
+mod programs;
+mod sys;
+
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::Duration;
+
+use daymark_plan::tables::{Op, Tables};
+use ipnet::IpNet;
+
+pub use config::{Config, Sizes};
+pub use error::{ApplyError, Error, MapError};
+pub use pins::remove;
+pub use probe::{MissingFeature, probe};
+pub use programs::{PacketProgram, Verdict};
+
+use control::Control;
+use gc::State;
+use links::Links;
+use map::Map;
+use networks::Networks;
+use pins::Pins;
+use programs::Programs;
+
+/// What the programs counted since their maps were made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Sockets connected to a backend.
+    pub socket_translated: u64,
+    /// Connects and sends refused at the socket.
+    pub socket_refused: u64,
+    /// Connections translated in packets.
+    pub packet_new: u64,
+    /// Connections of pods to the outside, masqueraded.
+    pub packet_masqueraded: u64,
+    /// Packets answered by a TCP reset or an ICMP error.
+    pub packet_refused: u64,
+    /// Packets from outside the cluster for a pod's address.
+    pub drop_isolation: u64,
+    /// Policy Local, and only other nodes have backends.
+    pub drop_policy: u64,
+    /// Clients outside `loadBalancerSourceRanges`.
+    pub drop_source_range: u64,
+    /// Packets for a port that a Service's address does not serve.
+    pub drop_no_port: u64,
+    /// Packets of pods to the outside that cannot be masqueraded.
+    pub drop_untranslatable: u64,
+    /// No free port, or no room, for a new connection.
+    pub drop_flow_full: u64,
+    /// Entries that the full table had evicted and the other direction restored.
+    pub flow_restored: u64,
+    /// ICMP errors translated.
+    pub icmp_translated: u64,
+}
+
+/// The node's programs and maps.
+#[derive(Debug)]
+pub struct DataPlane {
+    config: Config,
+    pins: Pins,
+    programs: Programs,
+    links: Links,
+    control: Control,
+    networks: Networks,
+    settings: Map<u32, abi::Settings>,
+    pod_links: Map<u32, u32>,
+    counters: Map<u32, u64>,
+    state: State,
+    /// Possible processors: the length of per-CPU values.
+    cpus: usize,
+}
+
+impl DataPlane {
+    /// Loads the programs and opens the maps: those of an earlier process if there are any, whose content
+    /// is returned, else new ones. Links of an earlier process get the new programs at once if they keep
+    /// their maps; after a change of layout they get them with the next `attach_…`, when the new maps are
+    /// full.
+    ///
+    /// # Errors
+    /// When the configuration is impossible, the BPF file system cannot be used, or the kernel refuses a
+    /// program (see [`probe`] for why). Programs of an earlier process serve on.
+    pub fn open(config: Config) -> Result<(Self, Tables), Error> {
+        config.check()?;
+        let pins = Pins::prepare(&config.bpffs)?;
+        let maps = pins.maps();
+        let continued = maps.join("frontends").exists();
+        let programs = Programs::load(&maps, &config.sizes)?;
+        let (control, tables) = Control::open(&maps)?;
+        let (links, gone) = Links::adopt(&pins, &programs, continued)?;
+        let plane = Self {
+            networks: Networks::open(&maps)?,
+            settings: Map::open(&maps, "settings")?,
+            pod_links: Map::open(&maps, "pod_links")?,
+            counters: Map::open(&maps, "counters")?,
+            state: State::open(&maps)?,
+            cpus: aya::util::nr_cpus().map_err(|(_, source)| Error::Pins {
+                action: "count the processors in",
+                path: "/sys/devices/system/cpu/possible".into(),
+                source,
+            })?,
+            config,
+            pins,
+            programs,
+            links,
+            control,
+        };
+        gone.iter().try_for_each(|ifindex| plane.pod_links.delete(ifindex))?;
+        plane.networks.set(&plane.config.networks())?;
+        plane.write_settings(None)?;
+        Ok((plane, tables))
+    }
+
+    /// Keeps the cookie that is there unless one is given.
+    fn write_settings(&self, netns_cookie: Option<u64>) -> Result<(), Error> {
+        let earlier = self.settings.get(&0)?.unwrap_or_default();
+        let settings = abi::Settings {
+            node_ip: abi::ip_words(self.config.node_ip()?),
+            first_port: *self.config.snat_ports.start(),
+            last_port: *self.config.snat_ports.end(),
+            pad: 0,
+            netns_cookie: netns_cookie.unwrap_or(earlier.netns_cookie),
+        };
+        Ok(self.settings.put(&0, &settings)?)
+    }
+
+    /// Applies operations in order. Each is atomic for new connections.
+    ///
+    /// # Errors
+    /// At the first operation that fails, e.g. because a map is full. What was live stays live; the same
+    /// operations may be applied again.
+    pub fn apply(&mut self, ops: &[Op]) -> Result<(), ApplyError> {
+        self.control.apply(ops)
+    }
+
+    /// Puts the socket programs on a cgroup-v2 directory, for every process below it, now and later.
+    ///
+    /// # Errors
+    /// When it is not a cgroup of the v2 hierarchy, or the kernel refuses.
+    pub fn attach_cgroup(&self, path: &Path) -> Result<(), Error> {
+        self.links.attach_cgroup(&self.programs, path)
+    }
+
+    /// Puts the uplink program on the node's interface to the LAN, and reserves the ports of translated
+    /// connections in this network namespace.
+    ///
+    /// # Errors
+    /// When there is no such interface, or the kernel refuses.
+    pub fn attach_uplink(&self, ifindex: u32) -> Result<(), Error> {
+        let failed =
+            |source| Error::Attach { program: "uplink", target: format!("interface {ifindex}"), source };
+        self.write_settings(Some(netns_cookie().map_err(failed)?))?;
+        reserve_ports(&self.config.snat_ports).map_err(failed)?;
+        self.links.attach_interface(&self.programs, PacketProgram::Uplink, ifindex)?;
+        self.pins.remove_old_maps();
+        Ok(())
+    }
+
+    /// Puts the pod program on the node's side of a pod's veth.
+    ///
+    /// # Errors
+    /// When there is no such interface, or the kernel refuses.
+    pub fn attach_pod(&self, ifindex: u32) -> Result<(), Error> {
+        self.pod_links.put(&ifindex, &1)?;
+        self.links.attach_interface(&self.programs, PacketProgram::Pod, ifindex)
+    }
+
+    /// Forgets a pod's interface, which may be gone already.
+    ///
+    /// # Errors
+    /// When the pins cannot be changed.
+    pub fn detach_pod(&self, ifindex: u32) -> Result<(), Error> {
+        self.pod_links.delete(&ifindex)?;
+        self.links.detach_interface(PacketProgram::Pod, ifindex)
+    }
+
+    /// Says who belongs to the cluster beside nodes and pods, e.g. when nodes join.
+    ///
+    /// # Errors
+    /// When the table is full.
+    pub fn set_cluster_sources(&mut self, sources: Vec<IpNet>) -> Result<(), Error> {
+        self.config.cluster_sources = sources;
+        Ok(self.networks.set(&self.config.networks())?)
+    }
+
+    /// Deletes state that expired before `now` (of the monotonic clock, see [`monotonic_now`]) and returns
+    /// how many entries. Wanted every few seconds.
+    ///
+    /// # Errors
+    /// When a map cannot be read.
+    pub fn gc(&self, now: Duration) -> Result<usize, Error> {
+        Ok(self.state.collect(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX))?)
+    }
+
+    /// Reads the counters.
+    ///
+    /// # Errors
+    /// When a map cannot be read.
+    pub fn stats(&self) -> Result<Stats, Error> {
+        let read = |counter: u32| self.counters.sum(&counter, self.cpus);
+        Ok(Stats {
+            socket_translated: read(abi::COUNT_SOCKET_TRANSLATED)?,
+            socket_refused: read(abi::COUNT_SOCKET_REFUSED)?,
+            packet_new: read(abi::COUNT_PACKET_NEW)?,
+            packet_masqueraded: read(abi::COUNT_PACKET_MASQUERADED)?,
+            packet_refused: read(abi::COUNT_PACKET_REFUSED)?,
+            drop_isolation: read(abi::COUNT_DROP_ISOLATION)?,
+            drop_policy: read(abi::COUNT_DROP_POLICY)?,
+            drop_source_range: read(abi::COUNT_DROP_SOURCE_RANGE)?,
+            drop_no_port: read(abi::COUNT_DROP_NO_PORT)?,
+            drop_untranslatable: read(abi::COUNT_DROP_UNTRANSLATABLE)?,
+            drop_flow_full: read(abi::COUNT_DROP_FLOW_FULL)?,
+            flow_restored: read(abi::COUNT_FLOW_RESTORED)?,
+            icmp_translated: read(abi::COUNT_ICMP_TRANSLATED)?,
+        })
+    }
+
+    /// How many directions of translated connections are remembered. Reads the whole table.
+    ///
+    /// # Errors
+    /// When a map cannot be read.
+    pub fn flows(&self) -> Result<usize, Error> {
+        Ok(self.state.flows()?)
+    }
+
+    /// Runs a program over a frame that would arrive at an interface (0: loopback), without sending it;
+    /// flows that it opens are remembered. For tests and diagnosis.
+    ///
+    /// # Errors
+    /// When the kernel cannot run it, e.g. because the frame is shorter than an Ethernet header.
+    pub fn run(&self, program: PacketProgram, frame: &[u8], ifindex: u32) -> io::Result<Verdict> {
+        programs::run(self.programs.fd(program.name()).as_fd(), frame, ifindex)
+    }
+}
+
+/// The clock that flows are dated by.
+pub fn monotonic_now() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the out parameter is valid, and the clock always exists.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// Identifies the calling thread's network namespace.
+fn netns_cookie() -> io::Result<u64> {
+    let socket = std::net::UdpSocket::bind((IpAddr::from([127, 0, 0, 1]), 0))
+        .or_else(|_| std::net::UdpSocket::bind((IpAddr::from([0, 0, 0, 0]), 0)))?;
+    let mut cookie = 0u64;
+    let mut length = size_of::<u64>() as libc::socklen_t;
+    // SAFETY: the out parameters are valid and of the size given.
+    let result = unsafe {
+        libc::getsockopt(
+            std::os::fd::AsRawFd::as_raw_fd(&socket),
+            libc::SOL_SOCKET,
+            libc::SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &mut length,
+        )
+    };
+    if result == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Keeps the node's own sockets off the ports of translated connections.
+fn reserve_ports(ports: &std::ops::RangeInclusive<u16>) -> io::Result<()> {
+    let path = "/proc/sys/net/ipv4/ip_local_reserved_ports";
+    let ours = format!("{}-{}", ports.start(), ports.end());
+    let reserved = std::fs::read_to_string(path)?;
+    let others = reserved.trim();
+    if others.split(',').any(|range| range == ours) {
+        return Ok(());
+    }
+    let all = if others.is_empty() { ours } else { format!("{others},{ours}") };
+    std::fs::write(path, all)
+}

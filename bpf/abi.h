@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/*
+ * What the BPF programs and the agent share: the layout of every map key and value, and the constants
+ * that both sides act on. build.rs generates the Rust types from this file, so it keeps to a small
+ * subset of C: numeric #defines, and structs of fixed-width integers and arrays of them, without
+ * implicit padding, each followed by an assertion of its size.
+ *
+ * Addresses are 16 bytes in network byte order, IPv4 as ::ffff:a.b.c.d. Ports are in network byte
+ * order. Times are nanoseconds of CLOCK_MONOTONIC.
+ */
+#ifndef DAYMARK_ABI_H
+#define DAYMARK_ABI_H
+
+/* Names the directory of pinned maps: raise it with every change of a layout below. */
+#define ABI_VERSION 1
+
+#define KIND_CLUSTER_IP 1
+#define KIND_NODE_PORT 2
+#define KIND_LOAD_BALANCER_IP 3
+#define KIND_EXTERNAL_IP 4
+
+#define FRONTEND_LOCAL_ONLY 1
+#define FRONTEND_SOURCE_CHECKED 2
+
+struct frontend_key {
+	__u32 ip[4];
+	__u16 port;
+	__u8 protocol;
+	__u8 pad;
+};
+_Static_assert(sizeof(struct frontend_key) == 20, "frontend_key");
+
+struct frontend {
+	__u32 service;
+	__u8 kind;
+	__u8 flags;
+	__u16 pad;
+};
+_Static_assert(sizeof(struct frontend) == 8, "frontend");
+
+/* No backend here for policy Local, but other nodes have some: drop instead of refusing. */
+#define SERVICE_ELSEWHERE 1
+
+struct service {
+	/* The kernel's own generation; its lowest bit is the parity of the live slots. */
+	__u32 generation;
+	/* The planner's generation, kept only to be read back. */
+	__u32 plan_generation;
+	__u32 slots;
+	/* Policy Local chooses in 0..local_slots, everyone else in cluster_from..slots. */
+	__u32 local_slots;
+	__u32 cluster_from;
+	__u32 affinity_seconds;
+	__u32 flags;
+};
+_Static_assert(sizeof(struct service) == 28, "service");
+
+struct slot_key {
+	__u32 service;
+	__u32 parity;
+	__u32 index;
+};
+_Static_assert(sizeof(struct slot_key) == 12, "slot_key");
+
+#define SLOT_LOCAL 1
+
+struct slot {
+	__u32 ip[4];
+	__u16 port;
+	__u16 flags;
+	__u32 service;
+	__u32 generation;
+};
+_Static_assert(sizeof(struct slot) == 28, "slot");
+
+struct address {
+	__u32 ip[4];
+};
+_Static_assert(sizeof(struct address) == 16, "address");
+
+/* The most specific network that holds an address says everything about it. */
+#define NETWORK_POD 1
+#define NETWORK_CLUSTER 2
+#define NETWORK_SERVICE 4
+#define NETWORK_THIS_NODE 8
+
+struct network_key {
+	__u32 prefix_bits;
+	__u32 ip[4];
+};
+_Static_assert(sizeof(struct network_key) == 20, "network_key");
+
+struct source_range_key {
+	__u32 prefix_bits;
+	__u32 service;
+	__u32 ip[4];
+};
+_Static_assert(sizeof(struct source_range_key) == 24, "source_range_key");
+
+struct settings {
+	__u32 node_ip[4];
+	/* Host byte order, both inclusive. */
+	__u16 first_port;
+	__u16 last_port;
+	__u32 pad;
+	/* Loopback frontends belong to sockets of the node's own network namespace alone. */
+	__u64 netns_cookie;
+};
+_Static_assert(sizeof(struct settings) == 32, "settings");
+
+/* A packet's addresses as it arrives. ICMP echo: the identifier is source_port in a request and
+ * target_port in a reply. */
+struct flow_key {
+	__u32 source[4];
+	__u32 target[4];
+	__u16 source_port;
+	__u16 target_port;
+	__u8 protocol;
+	__u8 pad[3];
+};
+_Static_assert(sizeof(struct flow_key) == 40, "flow_key");
+
+/* The entry that translates replies. */
+#define FLOW_REPLY 1
+/* The replying side has been heard. */
+#define FLOW_ANSWERED 2
+#define FLOW_CLIENT_FIN 4
+#define FLOW_BACKEND_FIN 8
+#define FLOW_RESET 16
+
+/* One direction of a translated connection: what its packets become. The other direction is the
+ * reverse of both tuples, so either entry is enough to restore the other. */
+struct flow {
+	__u32 source[4];
+	__u32 target[4];
+	__u16 source_port;
+	__u16 target_port;
+	__u32 flags;
+	/* 0: masquerade only. */
+	__u32 service;
+	__u32 generation;
+	__u64 last_seen;
+};
+_Static_assert(sizeof(struct flow) == 56, "flow");
+
+/* A client socket's UDP conversation. As key of udp_flows the address is what the client dials, as
+ * key of udp_replies it is the backend. */
+struct udp_key {
+	__u64 socket;
+	__u32 ip[4];
+	__u16 port;
+	__u16 pad[3];
+};
+_Static_assert(sizeof(struct udp_key) == 32, "udp_key");
+
+struct affinity_key {
+	__u32 service;
+	/* The client's address; for a socket ffff:: and its network namespace's cookie. */
+	__u32 client[4];
+};
+_Static_assert(sizeof(struct affinity_key) == 20, "affinity_key");
+
+/* A choice that lasts: of a UDP socket, or of a client under affinity. In udp_replies ip and port are
+ * what the client dialled. */
+struct choice {
+	__u32 ip[4];
+	__u16 port;
+	__u16 flags;
+	__u32 service;
+	__u32 generation;
+	__u32 pad;
+	__u64 last_seen;
+};
+_Static_assert(sizeof(struct choice) == 40, "choice");
+
+/* What a connected socket dialled, and what it got. */
+struct dialled {
+	__u32 frontend[4];
+	__u32 backend[4];
+	__u16 frontend_port;
+	__u16 backend_port;
+};
+_Static_assert(sizeof(struct dialled) == 36, "dialled");
+
+struct fragment_key {
+	__u32 source[4];
+	__u32 target[4];
+	__u32 id;
+	__u32 protocol;
+};
+_Static_assert(sizeof(struct fragment_key) == 40, "fragment_key");
+
+struct fragment_ports {
+	__u16 source_port;
+	__u16 target_port;
+};
+_Static_assert(sizeof(struct fragment_ports) == 4, "fragment_ports");
+
+#define TIMEOUT_TCP_SECONDS 86400
+#define TIMEOUT_TCP_OPENING_SECONDS 60
+#define TIMEOUT_TCP_HALF_CLOSED_SECONDS 3600
+#define TIMEOUT_TCP_CLOSING_SECONDS 10
+#define TIMEOUT_UDP_SECONDS 120
+#define TIMEOUT_UDP_OPENING_SECONDS 30
+#define TIMEOUT_ECHO_SECONDS 30
+
+#define COUNT_SOCKET_TRANSLATED 0
+#define COUNT_SOCKET_REFUSED 1
+#define COUNT_PACKET_NEW 2
+#define COUNT_PACKET_MASQUERADED 3
+#define COUNT_PACKET_REFUSED 4
+#define COUNT_DROP_ISOLATION 5
+#define COUNT_DROP_POLICY 6
+#define COUNT_DROP_SOURCE_RANGE 7
+#define COUNT_DROP_NO_PORT 8
+#define COUNT_DROP_UNTRANSLATABLE 9
+#define COUNT_DROP_FLOW_FULL 10
+#define COUNT_FLOW_RESTORED 11
+#define COUNT_ICMP_TRANSLATED 12
+#define COUNTERS 13
+
+#endif

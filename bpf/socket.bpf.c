@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+/*
+ * Pod to Service, translated once at the socket: packets then carry the backend's address and need no
+ * translation. Attached to the cgroup of the node's pods.
+ *
+ * IPv6 sockets that dial IPv4 present ::ffff:a.b.c.d, which is how the tables spell IPv4 anyway.
+ */
+#include "choose.h"
+
+#define ECONNREFUSED 111
+#define ALLOW 1
+#define REJECT 0
+#define PROTOCOL_TCP 6
+#define PROTOCOL_UDP 17
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct dialled);
+} dialled_by_socket SEC(".maps");
+
+enum outcome { PASS, TRANSLATE, REFUSE };
+
+INLINE bool is_loopback(const __u32 *ip)
+{
+	return ip[2] == MAPPED_PREFIX ? (ntohl(ip[3]) >> 24) == 127 : ip[3] == htonl(1) && !ip[2] && !ip[1] && !ip[0];
+}
+
+INLINE void udp_key_of(struct udp_key *key, __u64 socket, const __u32 *ip, __u16 port)
+{
+	key->socket = socket;
+	copy_ip(key->ip, ip);
+	key->port = port;
+	key->pad[0] = key->pad[1] = key->pad[2] = 0;
+}
+
+INLINE int choose_fresh(struct bpf_sock_addr *ctx, __u32 id, bool local, struct backend *backend)
+{
+	__u64 cookie = bpf_get_netns_cookie(ctx);
+	struct address client = { .ip = { htonl(0xffff0000), 0, cookie, cookie >> 32 } };
+
+	return choose(id, local, &client, backend);
+}
+
+/*
+ * A UDP socket keeps its backend for each address it dials until it pauses for long or the backend is
+ * gone. Both entries are renewed at most once a second, so that a busy socket writes little.
+ */
+SUBPROGRAM int choose_for_udp(struct bpf_sock_addr *ctx, const struct frontend_key *dial, __u32 id, int local,
+			      struct backend *backend)
+{
+	struct udp_key key, reply_key;
+	struct choice *earlier, current = {}, reply = {};
+	__u64 socket = bpf_get_socket_cookie(ctx), now = bpf_ktime_get_ns();
+	int verdict;
+
+	udp_key_of(&key, socket, dial->ip, dial->port);
+	earlier = bpf_map_lookup_elem(&udp_flows, &key);
+	if (earlier && now - earlier->last_seen < TIMEOUT_UDP_SECONDS * SECOND) {
+		current = *earlier;
+		if (still_offered(id, local, &current)) {
+			take_choice(backend, &current);
+			if (now - current.last_seen < SECOND)
+				return VERDICT_CHOSEN;
+			goto remember;
+		}
+	}
+	verdict = choose_fresh(ctx, id, local, backend);
+	if (verdict != VERDICT_CHOSEN)
+		return verdict;
+remember:
+	make_choice(&current, backend, now);
+	bpf_map_update_elem(&udp_flows, &key, &current, BPF_ANY);
+	udp_key_of(&reply_key, socket, backend->ip, backend->port);
+	copy_ip(reply.ip, dial->ip);
+	reply.port = dial->port;
+	reply.service = id;
+	reply.last_seen = now;
+	bpf_map_update_elem(&udp_replies, &reply_key, &reply, BPF_ANY);
+	return VERDICT_CHOSEN;
+}
+
+SUBPROGRAM int resolve(struct bpf_sock_addr *ctx, const struct frontend_key *dial, struct backend *backend)
+{
+	struct frontend *frontend = bpf_map_lookup_elem(&frontends, dial);
+	int verdict, local;
+
+	if (!frontend) {
+		__u32 *kind = bpf_map_lookup_elem(&service_ips, dial->ip);
+
+		return kind && *kind == KIND_CLUSTER_IP ? REFUSE : PASS;
+	}
+	if (is_loopback(dial->ip)) {
+		__u32 zero = 0;
+		struct settings *node = bpf_map_lookup_elem(&settings, &zero);
+
+		/* A pod's own loopback is not the node's. */
+		if (!node || node->netns_cookie != bpf_get_netns_cookie(ctx))
+			return PASS;
+	}
+	/* The socket's address is not known before it connects: its packets are judged instead. */
+	if (frontend->flags & FRONTEND_SOURCE_CHECKED)
+		return PASS;
+
+	/* Clients in the cluster reach external frontends as under policy Cluster. */
+	local = frontend->kind == KIND_CLUSTER_IP && (frontend->flags & FRONTEND_LOCAL_ONLY);
+	if (dial->protocol == PROTOCOL_UDP)
+		verdict = choose_for_udp(ctx, dial, frontend->service, local, backend);
+	else
+		verdict = choose_fresh(ctx, frontend->service, local, backend);
+	if (verdict == VERDICT_CHOSEN)
+		return TRANSLATE;
+	/* To be dropped: the packet goes out untranslated and the pod's interface drops it, which is
+	 * what a client of a dropped connection expects to see. */
+	return verdict == VERDICT_REFUSE ? REFUSE : PASS;
+}
+
+INLINE int refuse(void)
+{
+	count(COUNT_SOCKET_REFUSED);
+	bpf_set_retval(-ECONNREFUSED);
+	return REJECT;
+}
+
+INLINE void remember_dialled(struct bpf_sock_addr *ctx, const struct frontend_key *dial,
+			     const struct backend *backend)
+{
+	struct bpf_sock *sk = ctx->sk;
+	struct dialled *dialled;
+
+	if (!sk)
+		return;
+	dialled = bpf_sk_storage_get(&dialled_by_socket, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!dialled)
+		return;
+	copy_ip(dialled->frontend, dial->ip);
+	copy_ip(dialled->backend, backend->ip);
+	dialled->frontend_port = dial->port;
+	dialled->backend_port = backend->port;
+}
+
+INLINE void forget_dialled(struct bpf_sock_addr *ctx, const struct frontend_key *dial)
+{
+	struct bpf_sock *sk = ctx->sk;
+
+	/* Only a UDP socket connects twice. */
+	if (sk && dial->protocol == PROTOCOL_UDP)
+		bpf_sk_storage_delete(&dialled_by_socket, sk);
+}
+
+INLINE bool read_dial(struct bpf_sock_addr *ctx, bool ipv6, struct frontend_key *dial)
+{
+	if (ctx->protocol != PROTOCOL_TCP && ctx->protocol != PROTOCOL_UDP)
+		return false;
+	if (ipv6) {
+		dial->ip[0] = ctx->user_ip6[0];
+		dial->ip[1] = ctx->user_ip6[1];
+		dial->ip[2] = ctx->user_ip6[2];
+		dial->ip[3] = ctx->user_ip6[3];
+	} else {
+		set_ipv4(dial->ip, ctx->user_ip4);
+	}
+	dial->port = ctx->user_port;
+	dial->protocol = ctx->protocol;
+	dial->pad = 0;
+	return true;
+}
+
+INLINE void write_address(struct bpf_sock_addr *ctx, bool ipv6, const __u32 *ip, __u16 port)
+{
+	if (ipv6) {
+		ctx->user_ip6[0] = ip[0];
+		ctx->user_ip6[1] = ip[1];
+		ctx->user_ip6[2] = ip[2];
+		ctx->user_ip6[3] = ip[3];
+	} else {
+		ctx->user_ip4 = ip[3];
+	}
+	ctx->user_port = port;
+}
+
+INLINE int on_connect(struct bpf_sock_addr *ctx, bool ipv6)
+{
+	struct frontend_key dial = {};
+	struct backend backend = {};
+
+	if (!read_dial(ctx, ipv6, &dial))
+		return ALLOW;
+	switch (resolve(ctx, &dial, &backend)) {
+	case TRANSLATE:
+		count(COUNT_SOCKET_TRANSLATED);
+		remember_dialled(ctx, &dial, &backend);
+		write_address(ctx, ipv6, backend.ip, backend.port);
+		return ALLOW;
+	case REFUSE:
+		return refuse();
+	default:
+		forget_dialled(ctx, &dial);
+		return ALLOW;
+	}
+}
+
+INLINE int on_sendmsg(struct bpf_sock_addr *ctx, bool ipv6)
+{
+	struct frontend_key dial = {};
+	struct backend backend = {};
+
+	if (!read_dial(ctx, ipv6, &dial))
+		return ALLOW;
+	switch (resolve(ctx, &dial, &backend)) {
+	case TRANSLATE:
+		write_address(ctx, ipv6, backend.ip, backend.port);
+		return ALLOW;
+	case REFUSE:
+		return refuse();
+	default:
+		return ALLOW;
+	}
+}
+
+/* A connected socket's peer is what it dialled. */
+INLINE void restore_dialled(struct bpf_sock_addr *ctx, bool ipv6, const struct frontend_key *peer)
+{
+	struct bpf_sock *sk = ctx->sk;
+	struct dialled *dialled;
+
+	if (!sk)
+		return;
+	dialled = bpf_sk_storage_get(&dialled_by_socket, sk, NULL, 0);
+	if (dialled && dialled->backend_port == peer->port && same_ip(dialled->backend, peer->ip))
+		write_address(ctx, ipv6, dialled->frontend, dialled->frontend_port);
+}
+
+/* The sender that the client sees must be the address that it dialled. */
+INLINE int on_recvmsg(struct bpf_sock_addr *ctx, bool ipv6)
+{
+	struct frontend_key from = {};
+	struct udp_key key;
+	struct choice *reply;
+
+	if (!read_dial(ctx, ipv6, &from))
+		return ALLOW;
+	udp_key_of(&key, bpf_get_socket_cookie(ctx), from.ip, from.port);
+	reply = bpf_map_lookup_elem(&udp_replies, &key);
+	if (reply)
+		write_address(ctx, ipv6, reply->ip, reply->port);
+	else
+		restore_dialled(ctx, ipv6, &from);
+	return ALLOW;
+}
+
+INLINE int on_getpeername(struct bpf_sock_addr *ctx, bool ipv6)
+{
+	struct frontend_key peer = {};
+
+	if (read_dial(ctx, ipv6, &peer))
+		restore_dialled(ctx, ipv6, &peer);
+	return ALLOW;
+}
+
+#define HOOK(section, name, handler, ipv6)      \
+	SEC(section)                            \
+	int name(struct bpf_sock_addr *ctx)     \
+	{                                       \
+		return handler(ctx, ipv6);      \
+	}
+
+HOOK("cgroup/connect4", connect4, on_connect, false)
+HOOK("cgroup/connect6", connect6, on_connect, true)
+HOOK("cgroup/sendmsg4", sendmsg4, on_sendmsg, false)
+HOOK("cgroup/sendmsg6", sendmsg6, on_sendmsg, true)
+HOOK("cgroup/recvmsg4", recvmsg4, on_recvmsg, false)
+HOOK("cgroup/recvmsg6", recvmsg6, on_recvmsg, true)
+HOOK("cgroup/getpeername4", getpeername4, on_getpeername, false)
+HOOK("cgroup/getpeername6", getpeername6, on_getpeername, true)
+
+char LICENSE[] SEC("license") = "GPL";

@@ -1,0 +1,114 @@
+//! What the data plane must know beside the tables.
+
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+
+use crate::error::Error;
+use crate::{abi, networks};
+
+/// Configuration of a node's data plane.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// A directory of our own for pins. A BPF file system is mounted there if it is not on one; it must
+    /// outlive the process, so not in a mount namespace that ends with it.
+    pub bpffs: PathBuf,
+    /// This node's addresses. Connections that must come back through this node get the first IPv4 one.
+    pub node_ips: Vec<IpAddr>,
+    /// The pods of the whole cluster: not reachable from outside, and not masqueraded among themselves.
+    pub pod_cidrs: Vec<IpNet>,
+    /// Addresses of Services: packets for them never leave the node.
+    pub service_cidrs: Vec<IpNet>,
+    /// Who else belongs to the cluster: the addresses of all nodes.
+    pub cluster_sources: Vec<IpNet>,
+    /// Source ports of connections that this node translates, in its own network namespace. Must not
+    /// overlap the range of node ports.
+    pub snat_ports: RangeInclusive<u16>,
+    /// Used when the maps are made; existing maps keep theirs.
+    pub sizes: Sizes,
+}
+
+impl Config {
+    /// A configuration with the usual ports and sizes.
+    pub fn new(bpffs: impl Into<PathBuf>) -> Self {
+        Self {
+            bpffs: bpffs.into(),
+            node_ips: Vec::new(),
+            pod_cidrs: Vec::new(),
+            service_cidrs: Vec::new(),
+            cluster_sources: Vec::new(),
+            snat_ports: 10_000..=29_999,
+            sizes: Sizes::default(),
+        }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        self.node_ip()?;
+        if self.snat_ports.is_empty() || *self.snat_ports.start() < 1024 {
+            return Err(Error::Config(format!(
+                "snat_ports {:?} must be a range of ports from 1024 up",
+                self.snat_ports
+            )));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn node_ip(&self) -> Result<IpAddr, Error> {
+        self.node_ips.iter().copied().find(IpAddr::is_ipv4).ok_or_else(|| {
+            Error::Config("the node has no IPv4 address, so nothing can come back to it".into())
+        })
+    }
+
+    pub(crate) fn networks(&self) -> Vec<(IpNet, u32)> {
+        let flagged = |nets: &[IpNet], flag: u32| nets.iter().map(|n| (*n, flag)).collect::<Vec<_>>();
+        let mut all = flagged(&self.pod_cidrs, abi::NETWORK_POD);
+        all.extend(flagged(&self.cluster_sources, abi::NETWORK_CLUSTER));
+        all.extend(flagged(&self.service_cidrs, abi::NETWORK_SERVICE));
+        all.extend(self.node_ips.iter().map(|ip| (networks::host(*ip), abi::NETWORK_THIS_NODE)));
+        all
+    }
+}
+
+/// How many entries each map may hold. Control maps take memory as they fill, state maps from the start
+/// (about 150 bytes an entry).
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    pub frontends: u32,
+    pub services: u32,
+    pub slots: u32,
+    /// Two for each translated connection.
+    pub flows: u32,
+    /// Conversations of unconnected UDP sockets.
+    pub udp_flows: u32,
+    pub affinity: u32,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self {
+            frontends: 262_144,
+            services: 131_072,
+            slots: 2_097_152,
+            flows: 65_536,
+            udp_flows: 16_384,
+            affinity: 16_384,
+        }
+    }
+}
+
+impl Sizes {
+    pub(crate) fn by_map(&self) -> [(&'static str, u32); 8] {
+        [
+            ("frontends", self.frontends),
+            ("services", self.services),
+            ("slots", self.slots),
+            ("service_ips", self.services),
+            ("flows", self.flows),
+            ("udp_flows", self.udp_flows),
+            ("udp_replies", self.udp_flows),
+            ("affinity", self.affinity),
+        ]
+    }
+}

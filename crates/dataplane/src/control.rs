@@ -1,0 +1,327 @@
+//! Puts operations into the control maps, and reads the tables back from them.
+//!
+//! The order of writes makes each operation atomic for packets: new slots go under the parity that is
+//! not live, then one entry flips. The kernel's generation is our own counter, because the planner may
+//! skip generations and a skipped one would have the live parity. A run of operations of one kind is
+//! written in batches; the order between runs is kept.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::Path;
+
+use daymark_model::Protocol;
+use daymark_plan::tables::{
+    Frontend, FrontendKey, FrontendKind, Op, ServiceEntry, ServiceId, Slot, Tables,
+};
+use ipnet::IpNet;
+
+use crate::error::{ApplyError, Error, MapError};
+use crate::map::Map;
+use crate::{abi, encode};
+
+/// At most this many slots are written before their services flip, to bound memory and delay.
+const SLOTS_AT_ONCE: usize = 16_384;
+
+/// What must be known of a service to change it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Live {
+    generation: u32,
+    /// How many slots exist under each parity.
+    written: [u32; 2],
+}
+
+/// The control maps and what was written to them.
+#[derive(Debug)]
+pub(crate) struct Control {
+    frontends: Map<abi::FrontendKey, abi::Frontend>,
+    services: Map<u32, abi::Service>,
+    slots: Map<abi::SlotKey, abi::Slot>,
+    service_ips: Map<abi::Address, u32>,
+    source_ranges: Map<abi::SourceRangeKey, u32>,
+    live: BTreeMap<ServiceId, Live>,
+    /// Frontends on addresses that are not cluster IPs but belong to Services alone.
+    external: BTreeSet<FrontendKey>,
+    ranges: BTreeMap<ServiceId, Vec<IpNet>>,
+}
+
+/// The operations of one kind that stand together.
+enum Run<'a> {
+    Services(Vec<(ServiceId, &'a ServiceEntry)>),
+    Frontends(Vec<(&'a FrontendKey, &'a Frontend)>),
+    DeletedFrontends(Vec<&'a FrontendKey>),
+    One(&'a Op),
+}
+
+impl Run<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Run::Services(run) => run.len(),
+            Run::Frontends(run) => run.len(),
+            Run::DeletedFrontends(run) => run.len(),
+            Run::One(_) => 1,
+        }
+    }
+}
+
+/// Splits off the longest run at the front.
+fn next_run(ops: &[Op]) -> Run<'_> {
+    match &ops[0] {
+        Op::PutService { .. } => Run::Services(service_run(ops)),
+        Op::PutFrontend { .. } => Run::Frontends(
+            ops.iter()
+                .map_while(|op| match op {
+                    Op::PutFrontend { key, frontend } => Some((key, frontend)),
+                    _ => None,
+                })
+                .collect(),
+        ),
+        Op::DeleteFrontend { .. } => Run::DeletedFrontends(
+            ops.iter()
+                .map_while(|op| match op {
+                    Op::DeleteFrontend { key } => Some(key),
+                    _ => None,
+                })
+                .collect(),
+        ),
+        op => Run::One(op),
+    }
+}
+
+/// A service occurs once in a run, since its second change must see the first one's parity.
+fn service_run(ops: &[Op]) -> Vec<(ServiceId, &ServiceEntry)> {
+    let mut run: Vec<(ServiceId, &ServiceEntry)> = Vec::new();
+    let mut seen = BTreeSet::new();
+    let mut slots = 0;
+    for op in ops {
+        let Op::PutService { id, entry } = op else { break };
+        if !seen.insert(*id) || (slots > 0 && slots + entry.slots.len() > SLOTS_AT_ONCE) {
+            break;
+        }
+        slots += entry.slots.len();
+        run.push((*id, entry));
+    }
+    run
+}
+
+fn is_external(kind: FrontendKind) -> bool {
+    matches!(kind, FrontendKind::LoadBalancerIp | FrontendKind::ExternalIp)
+}
+
+fn address(ip: IpAddr) -> abi::Address {
+    abi::Address { ip: abi::ip_words(ip) }
+}
+
+fn source_range_key(service: ServiceId, range: IpNet) -> abi::SourceRangeKey {
+    let (bits, ip) = abi::network_words(range);
+    abi::SourceRangeKey { prefix_bits: 32 + bits, service, ip }
+}
+
+impl Control {
+    /// Opens the pinned maps and reads what they hold.
+    pub fn open(maps: &Path) -> Result<(Self, Tables), Error> {
+        let mut control = Self {
+            frontends: Map::open(maps, "frontends")?,
+            services: Map::open(maps, "services")?,
+            slots: Map::open(maps, "slots")?,
+            service_ips: Map::open(maps, "service_ips")?,
+            source_ranges: Map::open(maps, "source_ranges")?,
+            live: BTreeMap::new(),
+            external: BTreeSet::new(),
+            ranges: BTreeMap::new(),
+        };
+        let tables = control.read()?;
+        Ok((control, tables))
+    }
+
+    fn read(&mut self) -> Result<Tables, MapError> {
+        let mut tables = Tables::default();
+        self.frontends.for_each(|key, value| {
+            if let (Some(key), Some(frontend)) = (encode::read_frontend_key(&key), encode::read_frontend(&value))
+            {
+                tables.frontends.insert(key, frontend);
+            }
+        })?;
+        self.external = tables
+            .frontends
+            .iter()
+            .filter(|(_, frontend)| is_external(frontend.kind))
+            .map(|(key, _)| *key)
+            .collect();
+        self.service_ips.for_each(|ip, kind| {
+            if kind == abi::KIND_CLUSTER_IP {
+                tables.cluster_ips.insert(abi::ip_from_words(ip.ip));
+            }
+        })?;
+        tables.services = self.read_services()?;
+        for key in self.source_ranges.keys()? {
+            if let Some(range) = abi::network_from_words(key.prefix_bits.saturating_sub(32), key.ip) {
+                tables.source_ranges.entry(key.service).or_default().push(range);
+            }
+        }
+        self.ranges = tables.source_ranges.clone();
+        Ok(tables)
+    }
+
+    /// Also learns how many slots each parity holds, left-overs of an interrupted change included.
+    fn read_services(&mut self) -> Result<BTreeMap<ServiceId, ServiceEntry>, MapError> {
+        let mut entries = BTreeMap::new();
+        self.services.for_each(|id, value| {
+            entries.insert(id, value);
+        })?;
+        let mut slots: BTreeMap<ServiceId, BTreeMap<u32, Slot>> = BTreeMap::new();
+        let live = &mut self.live;
+        self.slots.for_each(|key, slot| {
+            let written = &mut live.entry(key.service).or_default().written[(key.parity & 1) as usize];
+            *written = (*written).max(key.index + 1);
+            let current = entries.get(&key.service).filter(|entry| entry.generation & 1 == key.parity);
+            if current.is_some_and(|entry| key.index < entry.slots) {
+                slots.entry(key.service).or_default().insert(key.index, encode::read_slot(&slot));
+            }
+        })?;
+        for (id, entry) in &entries {
+            self.live.entry(*id).or_default().generation = entry.generation;
+        }
+        Ok(entries
+            .into_iter()
+            .map(|(id, entry)| {
+                let slots = slots.remove(&id).unwrap_or_default().into_values().collect();
+                (id, encode::read_service(&entry, slots))
+            })
+            .collect())
+    }
+
+    /// Applies operations in order, and stops at the first that fails.
+    pub fn apply(&mut self, ops: &[Op]) -> Result<(), ApplyError> {
+        let mut index = 0;
+        while index < ops.len() {
+            let run = next_run(&ops[index..]);
+            self.apply_run(&run).map_err(|(done, source)| ApplyError { index: index + done, source })?;
+            index += run.len();
+        }
+        Ok(())
+    }
+
+    fn apply_run(&mut self, run: &Run<'_>) -> Result<(), (usize, MapError)> {
+        match run {
+            Run::Services(run) => self.put_services(run),
+            Run::Frontends(run) => self.put_frontends(run),
+            Run::DeletedFrontends(run) => self.delete_frontends(run).map_err(|error| (0, error)),
+            Run::One(op) => self.apply_one(op).map_err(|error| (0, error)),
+        }
+    }
+
+    fn apply_one(&mut self, op: &Op) -> Result<(), MapError> {
+        match op {
+            Op::PutSourceRanges { id, ranges } => self.put_source_ranges(*id, ranges),
+            Op::DeleteSourceRanges { id } => self.put_source_ranges(*id, &[]),
+            Op::PutClusterIp { ip } => self.service_ips.put(&address(*ip), &abi::KIND_CLUSTER_IP),
+            Op::DeleteClusterIp { ip } => self.service_ips.delete(&address(*ip)),
+            Op::DeleteService { id } => self.delete_service(*id),
+            // The others come in runs.
+            Op::PutService { .. } | Op::PutFrontend { .. } | Op::DeleteFrontend { .. } => Ok(()),
+        }
+    }
+
+    fn put_services(&mut self, run: &[(ServiceId, &ServiceEntry)]) -> Result<(), (usize, MapError)> {
+        let mut keys = Vec::new();
+        let mut values = Vec::new();
+        let mut flips = Vec::with_capacity(run.len());
+        for (id, entry) in run {
+            let live = self.live.entry(*id).or_default();
+            let generation = live.generation.wrapping_add(1);
+            let written = &mut live.written[(generation & 1) as usize];
+            *written = (*written).max(entry.slots.len() as u32);
+            for (index, slot) in entry.slots.iter().enumerate() {
+                keys.push(encode::slot_key(*id, generation, index));
+                values.push(encode::slot(slot, *id, generation));
+            }
+            flips.push(encode::service(entry, generation));
+        }
+        self.slots.put_all(&keys, &values).map_err(|(_, error)| (0, error))?;
+        let ids: Vec<ServiceId> = run.iter().map(|(id, _)| *id).collect();
+        let (flipped, result) = match self.services.put_all(&ids, &flips) {
+            Ok(()) => (run.len(), Ok(())),
+            Err((done, error)) => (done, Err((done, error))),
+        };
+        for (id, flip) in ids.iter().zip(&flips).take(flipped) {
+            self.live.entry(*id).or_default().generation = flip.generation;
+        }
+        self.trim(&ids[..flipped], &flips).map_err(|error| (flipped, error))?;
+        result
+    }
+
+    /// Deletes slots beyond the end of the live parity, left by a longer list two changes ago.
+    fn trim(&mut self, ids: &[ServiceId], entries: &[abi::Service]) -> Result<(), MapError> {
+        let mut stale = Vec::new();
+        for (id, entry) in ids.iter().zip(entries) {
+            let Some(live) = self.live.get_mut(id) else { continue };
+            let written = &mut live.written[(entry.generation & 1) as usize];
+            stale.extend((entry.slots..*written).map(|i| encode::slot_key(*id, entry.generation, i as usize)));
+            *written = entry.slots;
+        }
+        self.slots.delete_all(&stale)
+    }
+
+    fn delete_service(&mut self, id: ServiceId) -> Result<(), MapError> {
+        self.services.delete(&id)?;
+        let live = self.live.remove(&id).unwrap_or_default();
+        let slots: Vec<abi::SlotKey> = (0..2)
+            .flat_map(|parity| {
+                (0..live.written[parity as usize]).map(move |i| encode::slot_key(id, parity, i as usize))
+            })
+            .collect();
+        self.slots.delete_all(&slots)
+    }
+
+    fn put_frontends(&mut self, run: &[(&FrontendKey, &Frontend)]) -> Result<(), (usize, MapError)> {
+        let keys: Vec<_> = run.iter().map(|(key, _)| encode::frontend_key(key)).collect();
+        let values: Vec<_> = run.iter().map(|(_, frontend)| encode::frontend(frontend)).collect();
+        let (written, written_all) = match self.frontends.put_all(&keys, &values) {
+            Ok(()) => (run.len(), Ok(())),
+            Err((done, error)) => (done, Err((done, error))),
+        };
+        for (index, (key, frontend)) in run.iter().take(written).enumerate() {
+            let result = if is_external(frontend.kind) {
+                self.external.insert(**key);
+                self.service_ips.put(&address(key.ip), &encode::kind(frontend.kind))
+            } else {
+                self.forget_external(key)
+            };
+            result.map_err(|error| (index, error))?;
+        }
+        written_all
+    }
+
+    fn delete_frontends(&mut self, run: &[&FrontendKey]) -> Result<(), MapError> {
+        let keys: Vec<_> = run.iter().map(|key| encode::frontend_key(key)).collect();
+        self.frontends.delete_all(&keys)?;
+        run.iter().try_for_each(|key| self.forget_external(key))
+    }
+
+    /// The last frontend of an external address gives the address up.
+    fn forget_external(&mut self, key: &FrontendKey) -> Result<(), MapError> {
+        let first = FrontendKey { ip: key.ip, port: 0, protocol: Protocol::Tcp };
+        if self.external.remove(key)
+            && self.external.range(first..).next().is_none_or(|other| other.ip != key.ip)
+        {
+            self.service_ips.delete(&address(key.ip))?;
+        }
+        Ok(())
+    }
+
+    /// Adds before it deletes, so that no allowed client is shut out meanwhile.
+    fn put_source_ranges(&mut self, id: ServiceId, ranges: &[IpNet]) -> Result<(), MapError> {
+        let old = self.ranges.remove(&id).unwrap_or_default();
+        let wanted: BTreeSet<_> = ranges.iter().map(|range| source_range_key(id, *range)).collect();
+        for key in &wanted {
+            self.source_ranges.put(key, &1)?;
+        }
+        for key in old.iter().map(|range| source_range_key(id, *range)).filter(|key| !wanted.contains(key)) {
+            self.source_ranges.delete(&key)?;
+        }
+        if !ranges.is_empty() {
+            self.ranges.insert(id, ranges.to_vec());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,104 @@
+//! Tables to the bytes of the maps, and back. Pure.
+
+use daymark_model::Protocol;
+use daymark_plan::tables::{Frontend, FrontendKey, FrontendKind, ServiceEntry, ServiceId, Slot};
+
+use crate::abi;
+
+pub(crate) fn frontend_key(key: &FrontendKey) -> abi::FrontendKey {
+    abi::FrontendKey {
+        ip: abi::ip_words(key.ip),
+        port: key.port.to_be(),
+        protocol: key.protocol.number(),
+        pad: 0,
+    }
+}
+
+/// `None` for what no version of ours has written.
+pub(crate) fn read_frontend_key(key: &abi::FrontendKey) -> Option<FrontendKey> {
+    let protocol = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp]
+        .into_iter()
+        .find(|protocol| protocol.number() == key.protocol)?;
+    Some(FrontendKey { ip: abi::ip_from_words(key.ip), port: u16::from_be(key.port), protocol })
+}
+
+pub(crate) fn kind(kind: FrontendKind) -> u32 {
+    match kind {
+        FrontendKind::ClusterIp => abi::KIND_CLUSTER_IP,
+        FrontendKind::NodePort => abi::KIND_NODE_PORT,
+        FrontendKind::LoadBalancerIp => abi::KIND_LOAD_BALANCER_IP,
+        FrontendKind::ExternalIp => abi::KIND_EXTERNAL_IP,
+    }
+}
+
+fn read_kind(number: u8) -> Option<FrontendKind> {
+    use FrontendKind::{ClusterIp, ExternalIp, LoadBalancerIp, NodePort};
+    [ClusterIp, NodePort, LoadBalancerIp, ExternalIp].into_iter().find(|k| kind(*k) == u32::from(number))
+}
+
+fn flag(set: bool, flag: u32) -> u32 {
+    if set { flag } else { 0 }
+}
+
+pub(crate) fn frontend(frontend: &Frontend) -> abi::Frontend {
+    let flags = flag(frontend.local_only, abi::FRONTEND_LOCAL_ONLY)
+        | flag(frontend.source_checked, abi::FRONTEND_SOURCE_CHECKED);
+    abi::Frontend { service: frontend.service, kind: kind(frontend.kind) as u8, flags: flags as u8, pad: 0 }
+}
+
+pub(crate) fn read_frontend(value: &abi::Frontend) -> Option<Frontend> {
+    let flags = u32::from(value.flags);
+    Some(Frontend {
+        service: value.service,
+        kind: read_kind(value.kind)?,
+        local_only: flags & abi::FRONTEND_LOCAL_ONLY != 0,
+        source_checked: flags & abi::FRONTEND_SOURCE_CHECKED != 0,
+    })
+}
+
+/// `generation` is the kernel's own, see [`crate::control`].
+pub(crate) fn service(entry: &ServiceEntry, generation: u32) -> abi::Service {
+    let slots = entry.slots.len() as u32;
+    abi::Service {
+        generation,
+        plan_generation: entry.generation,
+        slots,
+        local_slots: entry.n_local.min(slots),
+        cluster_from: entry.cluster_from.min(slots),
+        affinity_seconds: entry.affinity_seconds,
+        flags: flag(entry.elsewhere, abi::SERVICE_ELSEWHERE),
+    }
+}
+
+pub(crate) fn read_service(value: &abi::Service, slots: Vec<Slot>) -> ServiceEntry {
+    ServiceEntry {
+        generation: value.plan_generation,
+        slots,
+        n_local: value.local_slots,
+        cluster_from: value.cluster_from,
+        elsewhere: value.flags & abi::SERVICE_ELSEWHERE != 0,
+        affinity_seconds: value.affinity_seconds,
+    }
+}
+
+pub(crate) fn slot_key(service: ServiceId, generation: u32, index: usize) -> abi::SlotKey {
+    abi::SlotKey { service, parity: generation & 1, index: index as u32 }
+}
+
+pub(crate) fn slot(slot: &Slot, service: ServiceId, generation: u32) -> abi::Slot {
+    abi::Slot {
+        ip: abi::ip_words(slot.ip),
+        port: slot.port.to_be(),
+        flags: flag(slot.local, abi::SLOT_LOCAL) as u16,
+        service,
+        generation,
+    }
+}
+
+pub(crate) fn read_slot(value: &abi::Slot) -> Slot {
+    Slot {
+        ip: abi::ip_from_words(value.ip),
+        port: u16::from_be(value.port),
+        local: u32::from(value.flags) & abi::SLOT_LOCAL != 0,
+    }
+}

@@ -1,0 +1,52 @@
+//! Which addresses are pods, cluster members, Services, and this node: a prefix table whose most
+//! specific entry says everything about an address.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::Path;
+
+use ipnet::IpNet;
+
+use crate::abi;
+use crate::error::MapError;
+use crate::map::Map;
+
+/// Flags of each prefix: its own and those of all prefixes that contain it, since only the most specific
+/// is found. Pure.
+pub(crate) fn flatten(networks: &[(IpNet, u32)]) -> BTreeMap<abi::NetworkKey, u32> {
+    networks
+        .iter()
+        .map(|(network, _)| {
+            let flags =
+                networks.iter().filter(|(outer, _)| outer.contains(network)).fold(0, |all, (_, f)| all | f);
+            let (prefix_bits, ip) = abi::network_words(*network);
+            (abi::NetworkKey { prefix_bits, ip }, flags)
+        })
+        .collect()
+}
+
+/// The prefix of one address.
+pub(crate) fn host(ip: IpAddr) -> IpNet {
+    IpNet::from(ip)
+}
+
+#[derive(Debug)]
+pub(crate) struct Networks {
+    map: Map<abi::NetworkKey, u32>,
+}
+
+impl Networks {
+    pub fn open(maps: &Path) -> Result<Self, MapError> {
+        Ok(Self { map: Map::open(maps, "networks")? })
+    }
+
+    /// Makes the table so. Writes before it deletes, so that no member is taken for a stranger meanwhile.
+    pub fn set(&self, networks: &[(IpNet, u32)]) -> Result<(), MapError> {
+        let wanted = flatten(networks);
+        let have: BTreeSet<_> = self.map.keys()?.into_iter().collect();
+        for (key, flags) in &wanted {
+            self.map.put(key, flags)?;
+        }
+        have.iter().filter(|key| !wanted.contains_key(key)).try_for_each(|key| self.map.delete(key))
+    }
+}

@@ -1,0 +1,130 @@
+//! The BPF file system that keeps maps and links while no agent runs.
+//!
+//! ```text
+//! DIR/maps-vN/NAME     maps of ABI version N
+//! DIR/links/HOOK-…     links: removing one detaches its program
+//! ```
+
+use std::ffi::CString;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use crate::abi;
+use crate::error::Error;
+
+const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::Pins { action, path, source }
+}
+
+fn c_path(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| io::ErrorKind::InvalidInput.into())
+}
+
+fn is_bpffs(path: &Path) -> io::Result<bool> {
+    let path = c_path(path)?;
+    // SAFETY: a zeroed statfs is a valid out parameter, and the path is a C string.
+    let mut buffer: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: as above.
+    match unsafe { libc::statfs(path.as_ptr(), &mut buffer) } {
+        0 => Ok(buffer.f_type as i64 == BPF_FS_MAGIC),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+fn mount(path: &Path) -> io::Result<()> {
+    let target = c_path(path)?;
+    // SAFETY: all arguments are C strings that outlive the call.
+    let result =
+        unsafe { libc::mount(c"bpf".as_ptr(), target.as_ptr(), c"bpf".as_ptr(), 0, c"mode=0700".as_ptr().cast()) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The directories of one data plane.
+#[derive(Clone, Debug)]
+pub(crate) struct Pins {
+    root: PathBuf,
+}
+
+impl Pins {
+    /// Mounts a BPF file system at the directory unless it is on one, and makes the directories.
+    pub fn prepare(root: &Path) -> Result<Self, Error> {
+        std::fs::create_dir_all(root).map_err(failed("create", root))?;
+        if !is_bpffs(root).map_err(failed("examine", root))? {
+            mount(root).map_err(failed("mount a BPF file system at", root))?;
+        }
+        let pins = Self { root: root.to_owned() };
+        for directory in [pins.maps(), pins.links()] {
+            std::fs::create_dir_all(&directory).map_err(failed("create", &directory))?;
+        }
+        Ok(pins)
+    }
+
+    pub fn maps(&self) -> PathBuf {
+        self.root.join(format!("maps-v{}", abi::ABI_VERSION))
+    }
+
+    pub fn links(&self) -> PathBuf {
+        self.root.join("links")
+    }
+
+    /// The names of pinned links, sorted.
+    pub fn link_names(&self) -> Result<Vec<String>, Error> {
+        let links = self.links();
+        let entries = std::fs::read_dir(&links).map_err(failed("list", &links))?;
+        let mut names: Vec<String> =
+            entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// Removes maps of other ABI versions; nothing uses them once every link has this version's programs.
+    pub fn remove_old_maps(&self) {
+        let current = self.maps();
+        let Ok(entries) = std::fs::read_dir(&self.root) else { return };
+        for path in entries.flatten().map(|entry| entry.path()) {
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            if name.starts_with("maps-v") && path != current {
+                remove_tree(&path);
+            }
+        }
+    }
+}
+
+fn remove_tree(path: &Path) {
+    if let Err(error) = std::fs::remove_dir_all(path) {
+        tracing::warn!(path = %path.display(), %error, "cannot remove old pins");
+    }
+}
+
+/// Detaches every program, removes every map, and unmounts the file system if `bpffs` is a mount point.
+/// Nothing to remove is no error.
+///
+/// # Errors
+/// When something is left.
+pub fn remove(bpffs: &Path) -> Result<(), Error> {
+    if !bpffs.exists() {
+        return Ok(());
+    }
+    if is_bpffs(bpffs).map_err(failed("examine", bpffs))? {
+        let entries = std::fs::read_dir(bpffs).map_err(failed("list", bpffs))?;
+        for path in entries.flatten().map(|entry| entry.path()) {
+            let ours = path
+                .file_name()
+                .is_some_and(|name| name == "links" || name.to_string_lossy().starts_with("maps-v"));
+            if ours {
+                std::fs::remove_dir_all(&path).map_err(failed("remove", &path))?;
+            }
+        }
+        let target = c_path(bpffs).map_err(failed("unmount", bpffs))?;
+        // SAFETY: the path is a C string. Failure means that it is a directory within someone's mount.
+        unsafe { libc::umount2(target.as_ptr(), libc::MNT_DETACH | libc::UMOUNT_NOFOLLOW) };
+    }
+    match std::fs::remove_dir(bpffs) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", bpffs)(error)),
+        _ => Ok(()),
+    }
+}
