@@ -1,0 +1,108 @@
+//! Programs that we did not write: nginx from Debian's packages, a browser, curl in a pod, a registry.
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use support::{Laptop, check, eventually};
+
+/// Packs Debian packages into an image archive; once per machine, as it takes a while.
+fn debian_image(file: &str, name: &str, packages: &str, entrypoint: &[&str]) -> PathBuf {
+    let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join(file);
+    if !out.exists() {
+        let part = out.with_extension(format!("{}.part", std::process::id()));
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/debian-image");
+        let done = Command::new(script).arg(&part).args([name, packages]).args(entrypoint).status().expect("the script");
+        assert!(done.success(), "cannot pack {packages}");
+        std::fs::rename(part, &out).expect("the archive");
+    }
+    out
+}
+
+fn toolbox(laptop: &Laptop) {
+    let archive = debian_image("toolbox.tar", "example/toolbox:debian", "curl busybox-static", &["/bin/busybox", "sleep", "infinity"]);
+    laptop.daymark(&["image", "load", &archive.display().to_string()]);
+    laptop.kubectl("run toolbox --image=example/toolbox:debian --image-pull-policy=Never");
+    laptop.kubectl("wait --for=condition=Ready pod/toolbox --timeout=60s");
+}
+
+#[test]
+fn nginx_runs_unmodified_behind_a_service() {
+    let laptop = Laptop::new();
+    let cluster = laptop.up();
+    let archive = debian_image("nginx.tar", "example/nginx:debian", "nginx-light nginx-common", &["/usr/sbin/nginx", "-g", "daemon off;"]);
+    laptop.daymark(&["image", "load", &archive.display().to_string()]);
+    assert!(laptop.daymark(&["image", "list"]).contains("example/nginx"));
+    laptop.kubectl("create deployment nginx --image=example/nginx:debian --replicas=2");
+    laptop.kubectl("expose deployment nginx --port=80 --type=NodePort");
+    laptop.kubectl("rollout status deployment/nginx --timeout=60s");
+    let port = laptop.kubectl("get service nginx -o jsonpath={.spec.ports[0].nodePort}");
+    for node in cluster.node_ips() {
+        let page = eventually("nginx answers", || cluster.curl(&format!("http://{node}:{port}/")));
+        assert!(page.contains("Welcome to nginx"), "{page}");
+    }
+}
+
+#[test]
+fn curl_in_a_pod_reaches_a_service_by_all_its_names() {
+    let laptop = Laptop::new();
+    let cluster = laptop.up();
+    cluster.create_example("deployment.yml");
+    cluster.create_example("service-definition.yml");
+    laptop.kubectl("rollout status deployment/myapp-deployment --timeout=60s");
+    toolbox(&laptop);
+    for name in ["myapp-service", "myapp-service.default.svc", "myapp-service.default.svc.cluster.local"] {
+        let answer = eventually(name, || cluster.exec("toolbox", &["curl", "-sS", &format!("http://{name}/hostname")]));
+        assert!(answer.starts_with("myapp-deployment-"), "{answer}");
+    }
+    laptop.kubectl("scale deployment/myapp-deployment --replicas=0");
+    let refused = eventually("a Service without endpoints refuses at once", || {
+        let why = cluster.exec("toolbox", &["curl", "-sS", "--max-time", "3", "http://myapp-service/"]);
+        check(why.as_ref().is_err_and(|e| e.contains("refused") || e.contains("Couldn't connect")), format!("{why:?}"))
+    });
+    let () = refused;
+}
+
+#[test]
+fn exec_and_logs_work_as_kubectl_users_expect() {
+    let laptop = Laptop::new();
+    let cluster = laptop.up();
+    toolbox(&laptop);
+    assert_eq!(cluster.exec("toolbox", &["busybox", "echo", "hello"]).expect("echo"), "hello\n");
+    let why = cluster.exec("toolbox", &["busybox", "sh", "-c", "exit 7"]).expect_err("an exit code");
+    assert!(why.contains("exit code 7"), "{why}");
+    let typed = laptop.run(&["sh", "-c", "printf 'a\\nb\\n' | kubectl exec -i toolbox -- busybox wc -l"]);
+    assert_eq!(typed.trim(), "2");
+    let tty = laptop.run(&["script", "-qec", "kubectl exec -it toolbox -- busybox tty", "/dev/null"]);
+    assert!(tty.contains("/dev/pts/"), "{tty}");
+    laptop.kubectl("run talker --image=example/toolbox:debian --image-pull-policy=Never --command -- busybox sh -c while:;do\u{a0}echo\u{a0}x;done");
+    laptop.kubectl("delete pod talker --now");
+    laptop.apply("apiVersion: v1\nkind: Pod\nmetadata: {name: counter}\nspec:\n  restartPolicy: Never\n  containers:\n  - name: c\n    image: example/toolbox:debian\n    imagePullPolicy: Never\n    command: [busybox, sh, -c, 'for i in 1 2 3; do echo line $i; busybox sleep 0.2; done']\n");
+    let followed = eventually("the log", || {
+        let done = laptop.output(&["kubectl", "logs", "-f", "counter"]);
+        check(done.status.success(), support::text(&done.stderr)).map(|()| support::text(&done.stdout))
+    });
+    assert_eq!(followed, "line 1\nline 2\nline 3\n");
+    assert_eq!(laptop.kubectl("logs counter --tail=1"), "line 3\n");
+}
+
+#[test]
+fn the_page_shows_in_a_browser() {
+    let laptop = Laptop::new();
+    let cluster = laptop.up();
+    cluster.create_example("deployment.yml");
+    cluster.create_example("service-definition.yml");
+    laptop.kubectl("rollout status deployment/myapp-deployment --timeout=60s");
+    let url = format!("http://{}:30008/", cluster.node_ips()[0]);
+    eventually("the Service answers", || cluster.curl(&url));
+    let profile = format!("--user-data-dir={}", laptop.path("chromium").display());
+    let page = laptop.run(&[
+        "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+        "--disable-background-networking", "--disable-component-update", "--disable-sync", &profile,
+        "--virtual-time-budget=3000", "--dump-dom", &url,
+    ]);
+    for part in ["<html", "myapp-deployment-", "10.244."] {
+        assert!(page.contains(part), "{part} is not in\n{page}");
+    }
+}
