@@ -84,7 +84,8 @@ impl Errors {
 
     pub fn not_supported(&mut self, path: &Path, value: impl Into<Value>, supported: &[&str]) {
         let list: Vec<String> = supported.iter().map(|s| quoted(s)).collect();
-        let text = format!("Unsupported value: {}: supported values: {}", shown(&value.into()), list.join(", "));
+        let text =
+            format!("Unsupported value: {}: supported values: {}", shown(&value.into()), list.join(", "));
         self.add("FieldValueNotSupported", path, text);
     }
 
@@ -94,7 +95,11 @@ impl Errors {
 
     /// `max` is in bytes.
     pub fn too_long(&mut self, path: &Path, max: usize) {
-        self.add("FieldValueTooLong", path, format!("Too long: may not be more than {max} {}", plural(max, "byte")));
+        self.add(
+            "FieldValueTooLong",
+            path,
+            format!("Too long: may not be more than {max} {}", plural(max, "byte")),
+        );
     }
 
     pub fn too_many(&mut self, path: &Path, actual: usize, max: usize) {

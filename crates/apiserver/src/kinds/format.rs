@@ -116,8 +116,7 @@ pub fn wildcard_subdomain(text: &str) -> Complaints {
     out
 }
 
-const NAME_PART_MSG: &str =
-    "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character";
+const NAME_PART_MSG: &str = "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character";
 const NAME_PART_EXAMPLES: &[&str] = &["MyName", "my.name", "123-abc"];
 
 /// A label key, `[PREFIX/]NAME`; also the form of annotation keys and finalizers.

@@ -1,36 +1,80 @@
 //! What is particular about each kind: defaults, validation, update strategies, Service allocation.
 //!
-//! The order on a write is: [`default`], then for Services [`Allocator::allocate`], then
-//! [`prepare_create`] or [`prepare_update`], then [`validate_create`] or [`validate_update`], then the
-//! store; afterwards [`Allocator::commit`], or [`Allocator::rollback`] when anything failed.
+//! The order on a write is: [`default`], then for Services [`Allocator::allocate`] (writes of the Service
+//! itself only), then [`prepare_create`] or [`prepare_update`], then [`validate_create`] or
+//! [`validate_update`], then the store; afterwards [`Allocator::commit`], or [`Allocator::rollback`] when
+//! anything failed or it was a dry run.
 
-use serde_json::Value;
-
-use crate::{error::ApiError, schema::Resource};
-
+mod apps;
+mod batch;
+mod cluster;
+mod common;
+mod config;
+mod facts;
 pub mod field;
 pub mod format;
+mod ip;
+mod metadata;
+mod network;
+mod pod;
 pub mod service;
+mod strategy;
 #[cfg(test)]
 pub mod testing;
+#[cfg(test)]
+mod tests;
+mod value;
 
 pub use service::{Allocator, AllocatorConfig, Reservation};
 
-/// Fills in what the client left out, as Kubernetes does after decoding.
-pub fn default(_res: &Resource, _obj: &mut Value) {}
+use serde_json::Value;
 
-/// Applies the kind's create strategy: drops status, starts the generation.
-pub fn prepare_create(_res: &Resource, _obj: &mut Value) {}
+use self::field::Errors;
+use crate::{error::ApiError, schema::Resource};
 
-/// Applies the update strategy of `sub` (`""` is the main resource, else `status`, `scale`, …).
-pub fn prepare_update(_res: &Resource, _sub: &str, _old: &Value, _new: &mut Value) {}
+/// Fills in what the client left out, as Kubernetes does after decoding; doing so twice changes nothing.
+pub fn default(res: &Resource, obj: &mut Value) {
+    (facts::of(res.group, res.kind).default)(obj);
+}
+
+/// Applies the kind's create strategy: drops status, starts the generation. Wants `metadata` complete.
+pub fn prepare_create(res: &Resource, obj: &mut Value) {
+    strategy::prepare_create(res, facts::of(res.group, res.kind), obj);
+}
+
+/// Applies the update strategy of `sub` (`""` is the main resource, else `status`, `scale`, `finalize`,
+/// `ephemeralcontainers`, `binding`, …): keeps what the write may not touch, bumps the generation.
+pub fn prepare_update(res: &Resource, sub: &str, old: &Value, new: &mut Value) {
+    strategy::prepare_update(res, facts::of(res.group, res.kind), sub, old, new);
+}
 
 /// Checks a new object; every mistake is one cause of the 422.
-pub fn validate_create(_res: &Resource, _obj: &Value) -> Result<(), ApiError> {
-    Ok(())
+pub fn validate_create(res: &Resource, obj: &Value) -> Result<(), ApiError> {
+    let facts = facts::of(res.group, res.kind);
+    let mut errors = Errors::default();
+    metadata::check(obj, res.namespaced, facts.name, &mut errors);
+    (facts.check)(obj, None, &mut errors);
+    outcome(res, obj, errors)
 }
 
 /// Checks a changed object, immutable fields included.
-pub fn validate_update(_res: &Resource, _sub: &str, _old: &Value, _new: &Value) -> Result<(), ApiError> {
-    Ok(())
+pub fn validate_update(res: &Resource, sub: &str, old: &Value, new: &Value) -> Result<(), ApiError> {
+    let facts = facts::of(res.group, res.kind);
+    let mut errors = Errors::default();
+    metadata::check_update(old, new, &mut errors);
+    match sub {
+        "" | "scale" => (facts.check)(new, Some(old), &mut errors),
+        "status" => (facts.check_status)(old, new, &mut errors),
+        "finalize" => cluster::check_namespace(new, Some(old), &mut errors),
+        _ => {}
+    }
+    outcome(res, new, errors)
+}
+
+fn outcome(res: &Resource, obj: &Value, errors: Errors) -> Result<(), ApiError> {
+    if errors.is_empty() {
+        return Ok(());
+    }
+    let name = value::text(obj, "metadata.name");
+    Err(ApiError::invalid(res.group, res.kind, name, errors.into_causes()))
 }

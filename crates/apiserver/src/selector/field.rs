@@ -127,9 +127,13 @@ fn value_of<'a>(obj: &'a Value, field: &str) -> Cow<'a, str> {
     let at = |path: &str| path.split('.').try_fold(obj, |v, key| v.get(key));
     let found = match field {
         // events.k8s.io and the core group name these differently.
-        "source" => at("source.component").filter(|v| v.as_str() != Some("")).or_else(|| at("reportingComponent")),
+        "source" => {
+            at("source.component").filter(|v| v.as_str() != Some("")).or_else(|| at("reportingComponent"))
+        }
         "reportingComponent" => at(field).or_else(|| at("reportingController")),
-        _ => at(field).or_else(|| field.strip_prefix("involvedObject.").and_then(|f| at("regarding")?.get(f))),
+        _ => {
+            at(field).or_else(|| field.strip_prefix("involvedObject.").and_then(|f| at("regarding")?.get(f)))
+        }
     };
     match found {
         Some(Value::String(text)) => Cow::from(text),

@@ -176,8 +176,9 @@ pub fn validate_selector(selector: &Value, path: &Path, errors: &mut Errors) {
         let path = path.child("matchExpressions").index(i);
         let values = expression["values"].as_array().map(Vec::as_slice).unwrap_or_default();
         match expression["operator"].as_str().unwrap_or_default() {
-            "In" | "NotIn" if values.is_empty() => errors
-                .required(&path.child("values"), "must be specified when `operator` is 'In' or 'NotIn'"),
+            "In" | "NotIn" if values.is_empty() => {
+                errors.required(&path.child("values"), "must be specified when `operator` is 'In' or 'NotIn'")
+            }
             "Exists" | "DoesNotExist" if !values.is_empty() => errors.forbidden(
                 &path.child("values"),
                 "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",

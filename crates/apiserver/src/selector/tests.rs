@@ -77,7 +77,9 @@ fn label_selectors_complain() {
         "{error}"
     );
     let error = LabelSelector::parse("a@b").expect_err("bad key");
-    assert!(error.message.starts_with(r#"unable to parse requirement: <nil>: Invalid value: "a@b": name part"#));
+    assert!(
+        error.message.starts_with(r#"unable to parse requirement: <nil>: Invalid value: "a@b": name part"#)
+    );
 }
 
 #[test]

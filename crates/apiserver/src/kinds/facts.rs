@@ -1,0 +1,279 @@
+//! The table of kinds with behaviour of their own; all others are metadata and data.
+
+use serde_json::Value;
+
+use super::{
+    apps, batch, cluster, config,
+    field::Errors,
+    format::{self, Complaints},
+    network, pod, service,
+};
+
+/// What counts as a new generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Generation {
+    /// The kind has none.
+    Never,
+    Spec,
+    SpecOrAnnotations,
+    /// Anything but metadata and status.
+    Content,
+}
+
+/// One kind's behaviour.
+pub struct Facts {
+    pub group: &'static str,
+    pub kind: &'static str,
+    /// The format of names.
+    pub name: fn(&str) -> Complaints,
+    pub generation: Generation,
+    pub default: fn(&mut Value),
+    /// After the status was dropped.
+    pub prepare_create: fn(&mut Value),
+    /// `(old, new)`, for writes of the main resource.
+    pub prepare_update: fn(&Value, &mut Value),
+    /// Checks everything but metadata; `old` is the stored object of an update.
+    pub check: fn(&Value, Option<&Value>, &mut Errors),
+    /// `(old, new)`, for writes of the status.
+    pub check_status: fn(&Value, &Value, &mut Errors),
+    /// A client may set the status when it creates the object.
+    pub status_on_create: bool,
+    /// Labels are not changed by writes of the status.
+    pub status_keeps_labels: bool,
+}
+
+fn nothing(_: &mut Value) {}
+fn nothing_two(_: &Value, _: &mut Value) {}
+fn sound(_: &Value, _: Option<&Value>, _: &mut Errors) {}
+fn sound_status(_: &Value, _: &Value, _: &mut Errors) {}
+
+/// A kind without behaviour.
+const PLAIN: Facts = Facts {
+    group: "",
+    kind: "",
+    name: format::dns1123_subdomain,
+    generation: Generation::Never,
+    default: nothing,
+    prepare_create: nothing,
+    prepare_update: nothing_two,
+    check: sound,
+    check_status: sound_status,
+    status_on_create: false,
+    status_keeps_labels: false,
+};
+
+/// Custom resources and whatever else is not in the table.
+static OTHER: Facts = Facts { generation: Generation::Content, ..PLAIN };
+static OTHER_BUILT_IN: Facts = PLAIN;
+
+const BUILT_IN_GROUPS: [&str; 20] = [
+    "",
+    "admissionregistration.k8s.io",
+    "apiextensions.k8s.io",
+    "apiregistration.k8s.io",
+    "apps",
+    "authentication.k8s.io",
+    "authorization.k8s.io",
+    "autoscaling",
+    "batch",
+    "certificates.k8s.io",
+    "coordination.k8s.io",
+    "discovery.k8s.io",
+    "events.k8s.io",
+    "flowcontrol.apiserver.k8s.io",
+    "networking.k8s.io",
+    "node.k8s.io",
+    "policy",
+    "rbac.authorization.k8s.io",
+    "scheduling.k8s.io",
+    "storage.k8s.io",
+];
+
+/// The behaviour of a kind.
+pub fn of(group: &str, kind: &str) -> &'static Facts {
+    let known = KINDS.iter().find(|facts| facts.group == group && facts.kind == kind);
+    known.unwrap_or(if BUILT_IN_GROUPS.contains(&group) { &OTHER_BUILT_IN } else { &OTHER })
+}
+
+const fn core(kind: &'static str) -> Facts {
+    Facts { kind, ..PLAIN }
+}
+
+const fn workload(
+    kind: &'static str,
+    default: fn(&mut Value),
+    check: fn(&Value, Option<&Value>, &mut Errors),
+) -> Facts {
+    Facts {
+        group: "apps",
+        kind,
+        generation: Generation::Spec,
+        default,
+        check,
+        check_status: apps::check_status,
+        ..PLAIN
+    }
+}
+
+const fn access(kind: &'static str) -> Facts {
+    Facts { group: "rbac.authorization.k8s.io", kind, name: format::path_segment, ..PLAIN }
+}
+
+const fn networking(kind: &'static str, generation: Generation) -> Facts {
+    Facts { group: "networking.k8s.io", kind, generation, ..PLAIN }
+}
+
+const fn with_spec_generation(group: &'static str, kind: &'static str) -> Facts {
+    Facts { group, kind, generation: Generation::Spec, ..PLAIN }
+}
+
+fn ip_address_name(name: &str) -> Complaints {
+    super::ip::address(name)
+}
+
+fn cron_job_name(name: &str) -> Complaints {
+    let mut complaints = format::dns1123_subdomain(name);
+    if name.len() > 52 {
+        complaints.push("must be no more than 52 characters".to_owned());
+    }
+    complaints
+}
+
+static KINDS: &[Facts] = &[
+    Facts {
+        generation: Generation::Spec,
+        default: pod::default,
+        prepare_create: pod::prepare_create,
+        check: |new, old, errors| match old {
+            None => pod::validate_create(new, errors),
+            Some(old) => pod::validate_update(old, new, errors),
+        },
+        check_status: pod::validate_status,
+        ..core("Pod")
+    },
+    Facts {
+        name: format::dns1123_label,
+        default: service::default,
+        prepare_create: service::prepare_create,
+        prepare_update: service::prepare_update,
+        check: |new, old, errors| match old {
+            None => service::validate_create(new, errors),
+            Some(old) => service::validate_update(old, new, errors),
+        },
+        check_status: service::validate_status,
+        ..core("Service")
+    },
+    Facts {
+        name: format::dns1123_label,
+        default: cluster::default_namespace,
+        prepare_create: cluster::prepare_namespace,
+        prepare_update: cluster::keep_finalizers,
+        check: cluster::check_namespace,
+        check_status: cluster::check_namespace_status,
+        ..core("Namespace")
+    },
+    Facts {
+        default: cluster::default_node,
+        check: cluster::check_node,
+        check_status: |old, new, errors| cluster::check_node(new, Some(old), errors),
+        status_on_create: true,
+        ..core("Node")
+    },
+    Facts { check: config::check_config_map, ..core("ConfigMap") },
+    Facts { default: config::default_secret, check: config::check_secret, ..core("Secret") },
+    Facts { default: network::default_endpoints, check: network::check_endpoints, ..core("Endpoints") },
+    Facts { default: apps::default_pod_template, generation: Generation::Never, ..core("PodTemplate") },
+    Facts {
+        generation: Generation::Spec,
+        default: apps::default_replication_controller,
+        check: apps::check_replication_controller,
+        check_status: apps::check_status,
+        ..core("ReplicationController")
+    },
+    Facts {
+        default: cluster::default_volume,
+        prepare_create: cluster::prepare_pending,
+        ..core("PersistentVolume")
+    },
+    Facts {
+        default: cluster::default_claim,
+        prepare_create: cluster::prepare_pending,
+        ..core("PersistentVolumeClaim")
+    },
+    Facts {
+        generation: Generation::SpecOrAnnotations,
+        status_keeps_labels: true,
+        ..workload("Deployment", apps::default_deployment, apps::check_deployment)
+    },
+    workload("ReplicaSet", apps::default_replica_set, apps::check_replica_set),
+    Facts {
+        check_status: sound_status,
+        ..workload("DaemonSet", apps::default_daemon_set, apps::check_daemon_set)
+    },
+    Facts {
+        name: format::dns1123_label,
+        ..workload("StatefulSet", apps::default_stateful_set, apps::check_stateful_set)
+    },
+    Facts {
+        default: batch::default_job,
+        prepare_create: batch::prepare_job,
+        check: batch::check_job,
+        ..with_spec_generation("batch", "Job")
+    },
+    Facts {
+        name: cron_job_name,
+        default: batch::default_cron_job,
+        check: batch::check_cron_job,
+        ..with_spec_generation("batch", "CronJob")
+    },
+    Facts {
+        group: "discovery.k8s.io",
+        kind: "EndpointSlice",
+        generation: Generation::Content,
+        default: network::default_endpoint_slice,
+        check: network::check_endpoint_slice,
+        ..PLAIN
+    },
+    Facts { default: network::default_network_policy, ..networking("NetworkPolicy", Generation::Spec) },
+    networking("Ingress", Generation::SpecOrAnnotations),
+    networking("IngressClass", Generation::Spec),
+    Facts { name: ip_address_name, ..networking("IPAddress", Generation::Never) },
+    with_spec_generation("policy", "PodDisruptionBudget"),
+    with_spec_generation("apiextensions.k8s.io", "CustomResourceDefinition"),
+    with_spec_generation("flowcontrol.apiserver.k8s.io", "FlowSchema"),
+    with_spec_generation("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration"),
+    with_spec_generation("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"),
+    with_spec_generation("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding"),
+    Facts {
+        group: "admissionregistration.k8s.io",
+        kind: "ValidatingWebhookConfiguration",
+        generation: Generation::Content,
+        ..PLAIN
+    },
+    Facts {
+        group: "admissionregistration.k8s.io",
+        kind: "MutatingWebhookConfiguration",
+        generation: Generation::Content,
+        ..PLAIN
+    },
+    Facts { group: "coordination.k8s.io", kind: "Lease", check: cluster::check_lease, ..PLAIN },
+    Facts { group: "storage.k8s.io", kind: "StorageClass", default: cluster::default_storage_class, ..PLAIN },
+    Facts {
+        group: "scheduling.k8s.io",
+        kind: "PriorityClass",
+        default: cluster::default_priority_class,
+        ..PLAIN
+    },
+    access("Role"),
+    access("ClusterRole"),
+    Facts {
+        default: cluster::default_role_binding,
+        check: cluster::check_role_binding,
+        ..access("RoleBinding")
+    },
+    Facts {
+        default: cluster::default_role_binding,
+        check: cluster::check_role_binding,
+        ..access("ClusterRoleBinding")
+    },
+];

@@ -1,0 +1,16 @@
+//! Pods and pod templates: defaults, validation, what an update may change.
+
+mod container;
+mod defaults;
+mod env;
+mod probe;
+mod resources;
+mod spec;
+#[cfg(test)]
+mod tests;
+mod update;
+mod volumes;
+
+pub use defaults::{default, default_template};
+pub use spec::{TAINT_EFFECTS, check_template, validate_create};
+pub use update::{prepare_create, validate_status, validate_update};
