@@ -17,6 +17,7 @@ use serde_json::Value;
 use crate::error::ApiError;
 pub use json::parse_json;
 pub use resources::{Resource, Subresource};
+pub(crate) use check::format_time;
 pub use types::{Field, ListKind, Ty, Type, TypeId};
 
 /// Group, version and kind; the core group is `""`.

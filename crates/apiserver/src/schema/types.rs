@@ -125,9 +125,9 @@ impl Types {
     }
 
     pub fn of_kind(&self, gvk: Gvk<'_>) -> Option<&Type> {
-        let prefix = self.prefixes.get(&(gvk.group, gvk.version))?;
-        let own = self.by_name.get(format!("{prefix}.{}", gvk.kind).as_str());
-        // Options are accepted under every group version, Scale under those that have a scale subresource.
+        let prefix = self.prefixes.get(&(gvk.group, gvk.version));
+        let own = prefix.and_then(|prefix| self.by_name.get(format!("{prefix}.{}", gvk.kind).as_str()));
+        // Clients send options under the group version that they speak.
         let id = own.or_else(|| match gvk.kind {
             "DeleteOptions" | "CreateOptions" | "UpdateOptions" | "PatchOptions" | "Status" => {
                 self.by_name.get(format!("meta.v1.{}", gvk.kind).as_str())
