@@ -1,0 +1,235 @@
+//! Runs `tests/cases/*.yaml`: Kubernetes objects in, readable tables out.
+//!
+//! A file's first document is the case: `case` says what it shows in one sentence, `node` may change the
+//! node that is compiled for, `tables` is what must come out. The others are objects, and they must lead
+//! to the same tables in whatever order they arrive, before or after the first complete list.
+//! `UPDATE_CASES=1 cargo test` writes what comes out into the files: read the diff before you commit it.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use daymark_model::{AddressFamily, Change, reduce};
+use daymark_plan::tables::{ServiceEntry, ServiceId, Tables};
+use daymark_plan::{NodePortAddresses, NodeView, Planner, apply_ops};
+use serde::Deserialize;
+use serde_yaml::Value;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    case: String,
+    #[serde(default)]
+    node: NodeSpec,
+    #[serde(default)]
+    tables: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct NodeSpec {
+    name: String,
+    zone: Option<String>,
+    addresses: Vec<String>,
+    /// `all`, `primary`, or CIDRs.
+    nodeport_addresses: String,
+}
+
+impl Default for NodeSpec {
+    fn default() -> Self {
+        let addresses = vec!["172.30.0.11".to_owned()];
+        Self { name: "n1".into(), zone: Some("a".into()), addresses, nodeport_addresses: "all".into() }
+    }
+}
+
+impl NodeSpec {
+    fn view(&self) -> NodeView {
+        NodeView {
+            name: self.name.as_str().into(),
+            addresses: self.addresses.iter().map(|ip| ip.parse().expect("a node address")).collect(),
+            zone: self.zone.as_deref().map(Into::into),
+            nodeport_addresses: match self.nodeport_addresses.as_str() {
+                "all" => NodePortAddresses::All,
+                "primary" => NodePortAddresses::Primary,
+                cidrs => {
+                    NodePortAddresses::Within(cidrs.split(',').map(|c| c.parse().expect("a CIDR")).collect())
+                }
+            },
+        }
+    }
+}
+
+#[test]
+fn cases() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .expect("the folder of cases")
+        .map(|entry| entry.expect("a file").path())
+        .collect();
+    files.sort();
+    assert!(files.len() >= 30, "only {} cases", files.len());
+    let mut failures = Vec::new();
+    for file in &files {
+        let name = file.file_name().expect("a file name").to_string_lossy().into_owned();
+        failures.extend(run(file).err().map(|failure| format!("{name}: {failure}")));
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n\n"));
+}
+
+fn run(file: &Path) -> Result<(), String> {
+    let text = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
+    let mut documents = serde_yaml::Deserializer::from_str(&text).map(Value::deserialize);
+    let header = documents.next().ok_or("empty")?.map_err(|error| error.to_string())?;
+    let header: Header = serde_yaml::from_value(header).map_err(|error| error.to_string())?;
+    let objects: Result<Vec<Value>, _> = documents.collect();
+    let changes: Result<Vec<Change>, String> =
+        objects.map_err(|error| error.to_string())?.into_iter().map(change).collect();
+    let changes = changes?;
+    let view = header.node.view();
+
+    let got = describe(&arrive(&view, &changes, true));
+    for (order, changes) in orders(&changes) {
+        for before in [true, false] {
+            let other = describe(&arrive(&view, &changes, before));
+            if other != got {
+                return Err(format!(
+                    "order `{order}`, listed first: {before}:\n{other}\nbut as written:\n{got}"
+                ));
+            }
+        }
+    }
+    if std::env::var_os("UPDATE_CASES").is_some() {
+        return update(file, &text, &got);
+    }
+    if got.trim() == header.tables.trim() {
+        Ok(())
+    } else {
+        Err(format!("{}\nexpected:\n{}\ngot:\n{got}", header.case, header.tables))
+    }
+}
+
+fn change(object: Value) -> Result<Change, String> {
+    let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let reduced = match kind.as_str() {
+        "Service" => {
+            serde_yaml::from_value(object).map(|object| reduce::service(&object).map(Change::Service))
+        }
+        "EndpointSlice" => serde_yaml::from_value(object).map(|object| reduce::slice_change(&object)),
+        "Node" => serde_yaml::from_value(object).map(|object| reduce::node(&object).map(Change::Node)),
+        other => return Err(format!("kind {other:?}")),
+    };
+    reduced.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+}
+
+fn gone(change: &Change) -> Change {
+    match change.clone() {
+        Change::Service(service) => Change::ServiceGone(service.name),
+        Change::Slice(slice) => Change::SliceGone(slice.name),
+        Change::Node(node) => Change::NodeGone(node.name),
+        other => other,
+    }
+}
+
+fn orders(changes: &[Change]) -> Vec<(&'static str, Vec<Change>)> {
+    let reversed: Vec<Change> = changes.iter().rev().cloned().collect();
+    let (services, others): (Vec<Change>, Vec<Change>) =
+        changes.iter().cloned().partition(|change| matches!(change, Change::Service(_)));
+    let twice = changes.iter().chain(changes).cloned().collect();
+    let replaced = changes.iter().cloned().chain(changes.iter().flat_map(|c| [gone(c), c.clone()])).collect();
+    let returned =
+        reversed.iter().cloned().chain(changes.iter().map(gone)).chain(changes.iter().cloned()).collect();
+    vec![
+        ("as written", changes.to_vec()),
+        ("reversed", reversed.clone()),
+        ("Services last", others.into_iter().chain(services).collect()),
+        ("everything twice", twice),
+        ("each deleted and created again", replaced),
+        ("all deleted and created again", returned),
+    ]
+}
+
+/// Applies changes, either before the first complete list is known or after it.
+fn arrive(view: &NodeView, changes: &[Change], listed_first: bool) -> Planner {
+    let mut planner = Planner::new(view.clone(), Tables::default());
+    let mut kernel = Tables::default();
+    if !listed_first {
+        apply_ops(&mut kernel, &planner.synced());
+    }
+    for change in changes {
+        apply_ops(&mut kernel, &planner.apply(change.clone()));
+    }
+    apply_ops(&mut kernel, &planner.synced());
+    assert_eq!(&kernel, planner.tables(), "the operations lead to the tables");
+    planner
+}
+
+fn describe(planner: &Planner) -> String {
+    let tables = planner.tables();
+    let mut entries: Vec<(String, String)> = Vec::new();
+    for (id, entry) in &tables.services {
+        let key = planner.entry_key(*id).expect("every entry is somebody's");
+        let family = if key.family == AddressFamily::Ipv4 { "IPv4" } else { "IPv6" };
+        let title = format!("{}:{}/{} {family}\n", key.service, key.port, key.protocol);
+        entries.push((title, describe_entry(tables, *id, entry)));
+    }
+    entries.sort();
+    let mut text: String = entries.into_iter().map(|(title, body)| title + &body).collect();
+    let ips: Vec<String> = tables.cluster_ips.iter().map(ToString::to_string).collect();
+    writeln!(text, "cluster IPs: {}", if ips.is_empty() { "none".to_owned() } else { ips.join(" ") })
+        .expect("String");
+    for issue in planner.issues() {
+        let refused: Vec<String> = issue.refused.iter().map(ToString::to_string).collect();
+        let (ip, port) = (issue.frontend.ip, issue.frontend.port);
+        writeln!(text, "issue: {ip} {port} goes to {}, not to {}", issue.served, refused.join(", "))
+            .expect("String");
+    }
+    text
+}
+
+fn describe_entry(tables: &Tables, id: ServiceId, entry: &ServiceEntry) -> String {
+    let mut text = String::new();
+    for (key, frontend) in tables.frontends.iter().filter(|(_, frontend)| frontend.service == id) {
+        let address = std::net::SocketAddr::new(key.ip, key.port);
+        let policy = if frontend.local_only { ", policy Local" } else { "" };
+        let checked = if frontend.source_checked { ", source checked" } else { "" };
+        writeln!(text, "  {:?} {address}{policy}{checked}", frontend.kind).expect("String");
+    }
+    for (index, slot) in entry.slots.iter().enumerate() {
+        let index = index as u32;
+        let cluster = index >= entry.cluster_from;
+        let local = index < entry.n_local;
+        assert_eq!(slot.local && local, local, "policy Local has only backends of this node");
+        let clients = match (cluster, local) {
+            (true, true) => "every client",
+            (true, false) => "policy Cluster",
+            (false, true) => "policy Local",
+            (false, false) => panic!("slot {index} is nobody's"),
+        };
+        let place = if slot.local { " (here)" } else { "" };
+        writeln!(text, "  -> {}{place} for {clients}", std::net::SocketAddr::new(slot.ip, slot.port))
+            .expect("String");
+    }
+    if entry.slots.is_empty() {
+        text.push_str("  no backend: refuse\n");
+    } else if entry.n_local == 0 && tables.frontends.values().any(|f| f.service == id && f.local_only) {
+        assert!(entry.elsewhere);
+        text.push_str("  no backend here: policy Local drops\n");
+    }
+    if entry.affinity_seconds > 0 {
+        writeln!(text, "  affinity {} s", entry.affinity_seconds).expect("String");
+    }
+    if let Some(ranges) = tables.source_ranges.get(&id) {
+        let ranges: Vec<String> = ranges.iter().map(ToString::to_string).collect();
+        let ranges = if ranges.is_empty() { "nobody".to_owned() } else { ranges.join(" ") };
+        writeln!(text, "  only from {ranges}").expect("String");
+    }
+    text
+}
+
+/// Replaces the `tables` of a case file, which end its first document.
+fn update(file: &Path, text: &str, tables: &str) -> Result<(), String> {
+    let end = text.find("\n---\n").unwrap_or(text.len());
+    let (header, rest) = text.split_at(end);
+    let header = header.split("\ntables: |").next().unwrap_or_default().trim_end();
+    let indented: String = tables.lines().map(|line| format!("\n  {line}")).collect();
+    std::fs::write(file, format!("{header}\ntables: |{indented}{rest}")).map_err(|error| error.to_string())
+}
