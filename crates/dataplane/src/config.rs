@@ -88,9 +88,9 @@ pub struct Sizes {
 impl Default for Sizes {
     fn default() -> Self {
         Self {
-            frontends: 262_144,
-            services: 131_072,
-            slots: 2_097_152,
+            frontends: 32_768,
+            services: 16_384,
+            slots: 131_072,
             flows: 65_536,
             udp_flows: 16_384,
             affinity: 16_384,

@@ -9,6 +9,8 @@ use daymark_dataplane::{Config, DataPlane};
 use daymark_model::Protocol;
 use daymark_plan::tables::{Frontend, FrontendKey, FrontendKind, Op, ServiceEntry, Slot};
 
+pub mod frames;
+
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 
 /// A name that no other test of any process has.
