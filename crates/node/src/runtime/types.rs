@@ -288,3 +288,13 @@ pub struct ExecSpec {
     /// Give it a stdin.
     pub stdin: bool,
 }
+
+/// Number of a signal written as `SIGTERM`, `TERM` or `15`.
+pub(super) fn signal_number(text: &str) -> Option<i32> {
+    if let Ok(number) = text.parse::<i32>() {
+        return (1..=64).contains(&number).then_some(number);
+    }
+    let name = text.to_uppercase();
+    let name = if name.starts_with("SIG") { name } else { format!("SIG{name}") };
+    name.parse::<nix::sys::signal::Signal>().ok().map(|signal| signal as i32)
+}

@@ -15,6 +15,9 @@ mod setup;
 mod spec;
 mod user;
 
+pub(crate) use rootfs::unmount_below;
+pub(crate) use spec::args as program;
+
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
