@@ -10,6 +10,7 @@ use daymark_model::Protocol;
 use daymark_plan::tables::{Frontend, FrontendKey, FrontendKind, Op, ServiceEntry, Slot};
 
 pub mod frames;
+pub mod net;
 
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 
