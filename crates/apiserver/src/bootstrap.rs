@@ -1,1 +1,149 @@
-//! Objects that every cluster starts with.
+//! Objects that every cluster has from its first start, and that come back at every later one.
+
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+
+use crate::error::ApiError;
+use crate::http::request::Target;
+use crate::registry::{Call, Registry};
+use crate::schema::schema;
+use crate::server::Config;
+
+const MANAGER: &str = "daymark-apiserver";
+const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
+const DNS_PORT: u16 = 53;
+
+/// Makes what is missing and corrects the address at which the API server is reached.
+pub async fn run(registry: &Registry, config: &Config) -> Result<(), ApiError> {
+    for name in NAMESPACES {
+        ensure(registry, "", "namespaces", namespace(name)).await?;
+    }
+    ensure(registry, "", "services", kubernetes_service(config)).await?;
+    correct(registry, "", "endpoints", kubernetes_endpoints(config.advertise), "/subsets").await?;
+    let slice = kubernetes_slice(config.advertise);
+    correct(registry, "discovery.k8s.io", "endpointslices", slice, "/endpoints").await?;
+    ensure(registry, "", "services", dns_service(config)).await
+}
+
+fn target(group: &str, plural: &str, object: &Value) -> Result<Target, ApiError> {
+    let text = |pointer| crate::registry::object::text(object, pointer).to_owned();
+    let resource = schema()
+        .resource(group, "v1", plural)
+        .ok_or_else(|| ApiError::internal(format!("the schema has no {plural}")))?;
+    Ok(Target {
+        resource,
+        namespace: text("/metadata/namespace"),
+        name: text("/metadata/name"),
+        subresource: String::new(),
+        rest: String::new(),
+    })
+}
+
+async fn ensure(registry: &Registry, group: &str, plural: &str, object: Value) -> Result<(), ApiError> {
+    let target = target(group, plural, &object)?;
+    if registry.get(&target).is_ok() {
+        return Ok(());
+    }
+    let mut call = Call::new(MANAGER, jiff::Timestamp::now());
+    registry.create(&target, object, &[], &mut call).await.map(drop)
+}
+
+/// As `ensure`, and replaces the object when the part at `pointer` or its ports are not as wanted.
+async fn correct(
+    registry: &Registry,
+    group: &str,
+    plural: &str,
+    object: Value,
+    pointer: &str,
+) -> Result<(), ApiError> {
+    let target = target(group, plural, &object)?;
+    let Ok(present) = registry.get(&target) else {
+        return ensure(registry, group, plural, object).await;
+    };
+    if addresses(present.pointer(pointer)) == addresses(object.pointer(pointer))
+        && ports(&present) == ports(&object)
+    {
+        return Ok(());
+    }
+    let mut call = Call::new(MANAGER, jiff::Timestamp::now());
+    registry.update(&target, object, &[], &mut call).await.map(drop)
+}
+
+fn addresses(part: Option<&Value>) -> String {
+    let Some(part) = part else { return String::new() };
+    let first = part.pointer("/0/addresses/0").unwrap_or(&Value::Null);
+    first.get("ip").unwrap_or(first).to_string()
+}
+
+fn ports(object: &Value) -> Option<&Value> {
+    object.pointer("/ports/0/port").or_else(|| object.pointer("/subsets/0/ports/0/port"))
+}
+
+fn namespace(name: &str) -> Value {
+    json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": name}})
+}
+
+fn kubernetes_service(config: &Config) -> Value {
+    let labels = json!({"component": "apiserver", "provider": "kubernetes"});
+    let mut service = json!({
+        "kind": "Service", "apiVersion": "v1",
+        "metadata": {"name": "kubernetes", "namespace": "default", "labels": labels},
+        "spec": {
+            "type": "ClusterIP", "sessionAffinity": "None",
+            "ports": [{
+                "name": "https", "protocol": "TCP", "port": 443, "targetPort": config.advertise.port(),
+            }],
+        },
+    });
+    if let Some(first) = config.service_cidrs.first().and_then(|cidr| cidr.hosts().next()) {
+        service["spec"]["clusterIP"] = first.to_string().into();
+    }
+    service
+}
+
+fn kubernetes_endpoints(advertise: SocketAddr) -> Value {
+    json!({
+        "kind": "Endpoints", "apiVersion": "v1",
+        "metadata": {
+            "name": "kubernetes", "namespace": "default",
+            "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"},
+        },
+        "subsets": [{
+            "addresses": [{"ip": advertise.ip().to_string()}],
+            "ports": [{"name": "https", "port": advertise.port(), "protocol": "TCP"}],
+        }],
+    })
+}
+
+fn kubernetes_slice(advertise: SocketAddr) -> Value {
+    json!({
+        "kind": "EndpointSlice", "apiVersion": "discovery.k8s.io/v1",
+        "metadata": {
+            "name": "kubernetes", "namespace": "default",
+            "labels": {"kubernetes.io/service-name": "kubernetes"},
+        },
+        "addressType": if advertise.is_ipv4() { "IPv4" } else { "IPv6" },
+        "endpoints": [{"addresses": [advertise.ip().to_string()], "conditions": {"ready": true}}],
+        "ports": [{"name": "https", "port": advertise.port(), "protocol": "TCP"}],
+    })
+}
+
+/// Its endpoints are published by the nodes themselves.
+fn dns_service(config: &Config) -> Value {
+    json!({
+        "kind": "Service", "apiVersion": "v1",
+        "metadata": {
+            "name": "kube-dns", "namespace": "kube-system",
+            "labels": {"k8s-app": "kube-dns", "kubernetes.io/name": "CoreDNS"},
+        },
+        "spec": {
+            "type": "ClusterIP", "clusterIP": config.dns_ip.to_string(),
+            "trafficDistribution": "PreferSameNode",
+            "ports": [
+                {"name": "dns", "protocol": "UDP", "port": DNS_PORT, "targetPort": DNS_PORT},
+                {"name": "dns-tcp", "protocol": "TCP", "port": DNS_PORT, "targetPort": DNS_PORT},
+            ],
+        },
+    })
+}

@@ -17,5 +17,6 @@ pub mod selector;
 pub mod server;
 pub mod store;
 pub mod table;
+mod upkeep;
 
 pub use server::{Config, Server};

@@ -1,0 +1,138 @@
+//! Everything that is not a resource: health, version, discovery, OpenAPI.
+
+use http::header::{ACCEPT, ETAG, HeaderValue, IF_NONE_MATCH};
+use http::{HeaderMap, Method, Request, Response};
+use hyper::body::Incoming;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::access::Identity;
+use super::request::{Query, not_served, wrong_method};
+use super::respond::{self, Body, Format};
+use super::route::App;
+use crate::error::ApiError;
+use crate::{discovery, openapi};
+
+/// The Kubernetes version whose API this is.
+pub const GIT_VERSION: &str = "v1.36.3+daymark";
+const AGGREGATED: &str = "as=APIGroupDiscoveryList";
+
+pub fn handle(app: &App, identity: &Identity, request: &Request<Incoming>) -> Result<Response<Body>, ApiError> {
+    let path = request.uri().path();
+    if !identity.may_read_path(path) {
+        return Err(identity.refuse_path(&request.method().as_str().to_lowercase(), path));
+    }
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return Err(wrong_method());
+    }
+    let query = Query::parse(request.uri().query().unwrap_or_default());
+    if let Some(response) = health(app, path, &query) {
+        return Ok(response);
+    }
+    let trimmed = path.trim_matches('/');
+    let parts: Vec<&str> = trimmed.split('/').collect();
+    match parts.as_slice() {
+        [""] => Ok(respond::value(200, &json!({"paths": paths()}), Format::JSON)),
+        ["version"] => Ok(respond::value(200, &version(), Format { pretty: true, ..Format::JSON })),
+        ["openapi", "v3"] => Ok(respond::value(200, &openapi::index(), Format::JSON)),
+        ["openapi", "v3", ..] => openapi_document(&trimmed["openapi/v3/".len()..], request.headers()),
+        _ => discover(app, &parts, request.headers(), query.flag("pretty")),
+    }
+}
+
+fn discover(app: &App, parts: &[&str], headers: &HeaderMap, pretty: bool) -> Result<Response<Body>, ApiError> {
+    let accept: Vec<&str> = headers.get_all(ACCEPT).iter().filter_map(|v| v.to_str().ok()).collect();
+    let accept = accept.join(",");
+    let aggregated = accept.split(',').any(|a| a.contains(AGGREGATED) && a.contains("v=v2") && !a.contains("beta"));
+    let found = match parts {
+        ["api"] if aggregated => return cached(discovery::aggregated_core(), headers),
+        ["apis"] if aggregated => return cached(discovery::aggregated_groups(), headers),
+        ["api"] => Some(discovery::legacy_core(&app.address)),
+        ["apis"] => Some(discovery::legacy_groups()),
+        ["api", version] => discovery::legacy_resources("", version),
+        ["apis", group] => discovery::legacy_group(group),
+        ["apis", group, version] => discovery::legacy_resources(group, version),
+        _ => None,
+    };
+    let document = found.ok_or_else(not_served)?;
+    Ok(respond::value(200, &document, Format { pretty, ..Format::JSON }))
+}
+
+/// Aggregated discovery carries an ETag, so that clients ask again for free.
+fn cached(document: Value, headers: &HeaderMap) -> Result<Response<Body>, ApiError> {
+    let body = document.to_string();
+    let media_type = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+    Ok(with_etag(&body, respond::bytes(200, media_type, body.clone()), headers))
+}
+
+fn openapi_document(path: &str, headers: &HeaderMap) -> Result<Response<Body>, ApiError> {
+    let document = openapi::document(path).ok_or_else(not_served)?;
+    Ok(with_etag(&document.clone(), respond::bytes(200, "application/json", document), headers))
+}
+
+fn with_etag(body: &impl AsRef<[u8]>, mut response: Response<Body>, headers: &HeaderMap) -> Response<Body> {
+    let tag = format!("\"{}\"", hex(&Sha256::digest(body)));
+    if headers.get(IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes()) {
+        response = respond::bytes(304, "application/json", "");
+    }
+    if let Ok(tag) = HeaderValue::from_str(&tag) {
+        response.headers_mut().insert(ETAG, tag);
+    }
+    response
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02X}")).collect()
+}
+
+fn paths() -> Vec<String> {
+    let mut paths = vec!["/api".to_owned(), "/api/v1".into(), "/apis".into()];
+    for resource in crate::schema::schema().resources().iter().filter(|r| !r.group.is_empty()) {
+        for path in [format!("/apis/{}", resource.group), format!("/apis/{}", resource.api_version())] {
+            if !paths.contains(&path) {
+                paths.push(path);
+            }
+        }
+    }
+    paths.extend(["/healthz", "/livez", "/openapi/v3", "/readyz", "/version"].map(str::to_owned));
+    paths
+}
+
+fn version() -> Value {
+    json!({
+        "major": "1", "minor": "36", "gitVersion": GIT_VERSION, "gitCommit": "", "gitTreeState": "clean",
+        "buildDate": "1970-01-01T00:00:00Z", "goVersion": "none (Rust)", "compiler": "rustc",
+        "platform": "linux/amd64",
+    })
+}
+
+/// `/livez`, `/readyz`, `/healthz`, each also with the name of one check behind it.
+fn health(app: &App, path: &str, query: &Query) -> Option<Response<Body>> {
+    let mut parts = path.trim_matches('/').splitn(2, '/');
+    let endpoint = parts.next()?;
+    let mut checks = vec![("ping", true), ("store", app.registry.store.healthy())];
+    match endpoint {
+        "livez" | "healthz" => {}
+        "readyz" => checks.push(("shutdown", !app.shutdown.is_cancelled())),
+        _ => return None,
+    }
+    if let Some(one) = parts.next() {
+        checks.retain(|(name, _)| *name == one);
+        if checks.is_empty() {
+            return Some(respond::text(404, "404 page not found\n"));
+        }
+    }
+    let healthy = checks.iter().all(|(_, ok)| *ok);
+    if healthy && !query.flag("verbose") {
+        return Some(respond::text(200, "ok"));
+    }
+    let mut lines: String = checks
+        .iter()
+        .map(|(name, ok)| match ok {
+            true => format!("[+]{name} ok\n"),
+            false => format!("[-]{name} failed: reason withheld\n"),
+        })
+        .collect();
+    lines.push_str(&format!("{endpoint} check {}\n", if healthy { "passed" } else { "failed" }));
+    Some(respond::text(if healthy { 200 } else { 500 }, lines))
+}

@@ -1,0 +1,95 @@
+//! Creating objects.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::object::{resource_version, set_metadata, stamp, template, text};
+use super::{Call, Registry, lifecycle, object, refused, storage};
+use crate::error::ApiError;
+use crate::http::request::Target;
+use crate::schema::Resource;
+use crate::store::{Expect, StoreError, Write};
+use crate::{apply, kinds};
+
+/// How long an Event is kept after its last write.
+const EVENT_TTL: Duration = Duration::from_secs(3600);
+/// How often a generated name that is taken is drawn again.
+const NAME_ATTEMPTS: usize = 8;
+
+/// When the object may go, in seconds since the epoch; 0 means never.
+pub(super) fn expiry(resource: &Resource, now: Timestamp) -> u64 {
+    if resource.plural != "events" {
+        return 0;
+    }
+    u64::try_from(now.as_second()).unwrap_or_default() + EVENT_TTL.as_secs()
+}
+
+impl Registry {
+    /// Creates the object in `body`; `duplicates` are the fields that occurred twice in it.
+    pub async fn create(
+        &self,
+        target: &Target,
+        mut body: Value,
+        duplicates: &[String],
+        call: &mut Call,
+    ) -> Result<Value, ApiError> {
+        lifecycle::match_target(target, &mut body)?;
+        self.check_fields(target.resource, &mut body, duplicates, call)?;
+        if !matches!(resource_version(&body), "" | "0") {
+            return Err(ApiError::new(500, "", "resourceVersion should not be set on objects to be created"));
+        }
+        let generated = text(&body, "/metadata/name").is_empty();
+        for _ in 1..NAME_ATTEMPTS {
+            match self.create_once(target, body.clone(), call).await {
+                Err(e) if generated && e.reason == "AlreadyExists" => continue,
+                result => return result,
+            }
+        }
+        self.create_once(target, body, call).await
+    }
+
+    async fn create_once(&self, target: &Target, mut new: Value, call: &Call) -> Result<Value, ApiError> {
+        let resource = target.resource;
+        lifecycle::begin(&mut new, call);
+        let name = text(&new, "/metadata/name").to_owned();
+        let target = Target { name: name.clone(), ..target.clone() };
+        self.check_namespace(&target, &name)?;
+        kinds::default(resource, &mut new);
+        kinds::prepare_create(resource, &mut new);
+        // Validated first with what the client gave, so that a mistake is told before a shortage.
+        let allocation = self.allocate(resource, None, &mut new)?;
+        kinds::validate_create(resource, &new)?;
+        let now = object::time(call.now);
+        apply::track(resource.gvk(), None, &mut new, &call.manager, "", &now);
+        let created = self.insert(&target, new, call).await?;
+        if !call.dry_run {
+            allocation.keep();
+        }
+        Ok(created)
+    }
+
+    /// Stores a finished new object.
+    pub(super) async fn insert(&self, target: &Target, new: Value, call: &Call) -> Result<Value, ApiError> {
+        let resource = target.resource;
+        let key = storage::key(resource, &target.namespace, &target.name);
+        let mut new = stamp(resource, new);
+        if call.dry_run {
+            return match self.store.get(&key) {
+                Some(_) => Err(refused(target, StoreError::Exists)),
+                None => Ok(new),
+            };
+        }
+        let write = Write {
+            key,
+            expect: Expect::Absent,
+            object: template(storage::to_stored(resource, new.clone()))?,
+            delete: false,
+            expires: expiry(resource, call.now),
+        };
+        let stored = self.store.write(write).await.map_err(|e| refused(target, e))?;
+        set_metadata(&mut new, "resourceVersion", Some(stored.modified.to_string().into()));
+        Ok(new)
+    }
+}

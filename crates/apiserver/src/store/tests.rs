@@ -1,0 +1,1 @@
+//! The store from outside: order, durability, the past, damage, a full disk.
