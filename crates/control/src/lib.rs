@@ -1,1 +1,36 @@
-//! placeholder
+//! The only user of the Kubernetes client: the watches that agents follow, the controllers of the
+//! embedded cluster, and what both write.
+//!
+//! Each controller is a pure function from what is known ([`View`](view::View)) about one object to
+//! actions; one runner feeds them all from one set of watches and carries their actions out.
+
+mod action;
+mod changes;
+mod config;
+mod deployment;
+mod dns;
+mod endpoints;
+mod endpointslice;
+mod events;
+mod gc;
+mod loadbalancer;
+mod meta;
+mod namespace;
+mod node;
+mod object;
+mod replicaset;
+mod runner;
+mod scheduler;
+mod state;
+mod task;
+#[cfg(test)]
+mod testing;
+mod view;
+mod watching;
+
+pub use action::EventNote;
+pub use changes::{ChangeEvent, changes};
+pub use config::{AddressRange, ControllersConfig};
+pub use dns::publish_dns;
+pub use events::EventRecorder;
+pub use runner::run_controllers;

@@ -1,0 +1,195 @@
+//! What agents follow: Services, EndpointSlices and Nodes as `Change`s.
+
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+
+use daymark_model::{Change, ObjectName, reduce};
+use futures::stream::{self, Stream, StreamExt};
+use k8s_openapi::api::core::v1::{Node, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::runtime::watcher::{Config, Event};
+use kube::{Api, Client};
+use serde::de::DeserializeOwned;
+use tracing::warn;
+
+use crate::object::key_of;
+use crate::watching::watch;
+
+/// One step of what an agent follows.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ChangeEvent {
+    /// An object appeared, changed or went.
+    Change(Change),
+    /// Everything that existed at the start has been told. Sent once.
+    Synced,
+}
+
+/// Follows all Services, EndpointSlices and Nodes for ever.
+///
+/// Objects are reduced as they come and not kept: only their names are, to tell after an interruption
+/// what has gone meanwhile. While the API server is away nothing is said to have gone. Errors are told
+/// for logging; the stream goes on by itself after them.
+pub fn changes(client: Client) -> impl Stream<Item = anyhow::Result<ChangeEvent>> + Send + Unpin {
+    let services = follow::<Service>(
+        Api::all(client.clone()),
+        |o| reduce::service(o).map(Change::Service).map_err(|e| e.to_string()),
+        Change::ServiceGone,
+    );
+    let slices = follow::<EndpointSlice>(
+        Api::all(client.clone()),
+        |o| reduce::slice_change(o).map_err(|e| e.to_string()),
+        Change::SliceGone,
+    );
+    let nodes = follow::<Node>(
+        Api::all(client),
+        |o| reduce::node(o).map(Change::Node).map_err(|e| e.to_string()),
+        |name| Change::NodeGone(name.name),
+    );
+    let mut unsynced = 3;
+    let all = stream::select_all([services.boxed(), slices.boxed(), nodes.boxed()]);
+    all.filter_map(move |told| {
+        let event = match told {
+            Ok(Told::Change(change)) => Some(Ok(ChangeEvent::Change(change))),
+            Ok(Told::Listed) => {
+                unsynced -= 1;
+                (unsynced == 0).then_some(Ok(ChangeEvent::Synced))
+            }
+            Err(error) => Some(Err(error)),
+        };
+        std::future::ready(event)
+    })
+    .boxed()
+}
+
+enum Told {
+    Change(Change),
+    /// The first list of a kind is complete.
+    Listed,
+}
+
+fn follow<K>(
+    api: Api<K>,
+    reduce: fn(&K) -> Result<Change, String>,
+    gone: fn(ObjectName) -> Change,
+) -> impl Stream<Item = anyhow::Result<Told>> + Send
+where
+    K: kube::Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let mut known = Known { reduce, gone, names: BTreeSet::new(), listing: None, listed: false };
+    watch(api, Config::default()).flat_map(move |event| {
+        stream::iter(match event {
+            Ok(event) => known.take(event).into_iter().map(Ok).collect::<Vec<_>>(),
+            Err(error) => vec![Err(anyhow::Error::new(error))],
+        })
+    })
+}
+
+/// The names of what has been told, so that deletions during an interruption are noticed.
+struct Known<K> {
+    reduce: fn(&K) -> Result<Change, String>,
+    gone: fn(ObjectName) -> Change,
+    names: BTreeSet<ObjectName>,
+    listing: Option<BTreeSet<ObjectName>>,
+    listed: bool,
+}
+
+impl<K: kube::Resource> Known<K> {
+    fn take(&mut self, event: Event<K>) -> Vec<Told> {
+        match event {
+            Event::Init => {
+                self.listing = Some(BTreeSet::new());
+                Vec::new()
+            }
+            Event::InitApply(object) => {
+                let name = key_of(object.meta());
+                if let Some(listing) = &mut self.listing {
+                    listing.insert(name.clone());
+                }
+                self.tell(name, &object)
+            }
+            Event::Apply(object) => self.tell(key_of(object.meta()), &object),
+            Event::Delete(object) => self.forget(&key_of(object.meta())),
+            Event::InitDone => {
+                let listed = self.listing.take().unwrap_or_default();
+                let absent: Vec<_> = self.names.difference(&listed).cloned().collect();
+                let mut told: Vec<_> = absent.iter().flat_map(|name| self.forget(name)).collect();
+                if !std::mem::replace(&mut self.listed, true) {
+                    told.push(Told::Listed);
+                }
+                told
+            }
+        }
+    }
+
+    fn tell(&mut self, name: ObjectName, object: &K) -> Vec<Told> {
+        match (self.reduce)(object) {
+            Ok(change) => {
+                self.names.insert(name);
+                vec![Told::Change(change)]
+            }
+            Err(error) => {
+                // What cannot be used must not live on as what it was before.
+                warn!(object = %name, %error, "ignored");
+                self.forget(&name)
+            }
+        }
+    }
+
+    fn forget(&mut self, name: &ObjectName) -> Vec<Told> {
+        if self.names.remove(name) { vec![Told::Change((self.gone)(name.clone()))] } else { Vec::new() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+    fn known() -> Known<ConfigMap> {
+        let reduce = |o: &ConfigMap| {
+            let name = o.metadata.name.clone().unwrap_or_default();
+            if name == "bad" { Err("bad".to_owned()) } else { Ok(Change::NodeGone(name.into())) }
+        };
+        Known { reduce, gone: Change::ServiceGone, names: BTreeSet::new(), listing: None, listed: false }
+    }
+
+    fn object(name: &str) -> ConfigMap {
+        let metadata =
+            ObjectMeta { name: Some(name.into()), namespace: Some("n".into()), ..Default::default() };
+        ConfigMap { metadata, ..Default::default() }
+    }
+
+    fn words(told: Vec<Told>) -> Vec<String> {
+        let word = |t: Told| match t {
+            Told::Change(Change::NodeGone(name)) => format!("told {name}"),
+            Told::Change(Change::ServiceGone(name)) => format!("gone {name}"),
+            Told::Change(other) => panic!("{other:?}"),
+            Told::Listed => "listed".to_owned(),
+        };
+        told.into_iter().map(word).collect()
+    }
+
+    #[test]
+    fn only_a_complete_list_tells_that_something_went() {
+        let mut known = known();
+        known.take(Event::Init);
+        assert_eq!(words(known.take(Event::InitApply(object("a")))), ["told a"]);
+        assert_eq!(words(known.take(Event::InitApply(object("b")))), ["told b"]);
+        assert_eq!(words(known.take(Event::InitDone)), ["listed"]);
+        assert_eq!(words(known.take(Event::Init)), Vec::<String>::new());
+        assert_eq!(words(known.take(Event::Init)), Vec::<String>::new(), "an interrupted list says nothing");
+        assert_eq!(words(known.take(Event::InitApply(object("b")))), ["told b"]);
+        assert_eq!(words(known.take(Event::InitDone)), ["gone n/a"]);
+        assert_eq!(words(known.take(Event::Delete(object("b")))), ["gone n/b"]);
+        assert_eq!(words(known.take(Event::Delete(object("b")))), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_taken_back() {
+        let mut known = known();
+        assert_eq!(words(known.take(Event::Apply(object("bad")))), Vec::<String>::new());
+        known.names.insert(ObjectName::new("n", "bad"));
+        assert_eq!(words(known.take(Event::Apply(object("bad")))), ["gone n/bad"]);
+    }
+}
