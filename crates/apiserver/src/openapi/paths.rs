@@ -1,0 +1,158 @@
+//! The paths of a document: what can be done with each resource, and with which parameters.
+
+use serde_json::{Map, Value, json};
+
+use super::models::Models;
+use crate::schema::{Gvk, Resource, schema};
+
+const PATCH_TYPES: [&str; 4] = [
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+    "application/apply-patch+yaml",
+];
+
+/// One operation's place and kind.
+struct Operation<'a> {
+    resource: &'a Resource,
+    gvk: Gvk<'a>,
+    /// The subresource, or nothing.
+    sub: &'a str,
+}
+
+/// All paths of a group version; the types that they speak of are added to `models`.
+pub(super) fn of(group: &str, version: &str, models: &mut Models) -> Map<String, Value> {
+    let mut paths = Map::new();
+    for resource in schema().resources().iter().filter(|r| r.group == group && r.version == version) {
+        let root = if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") };
+        let collection = match resource.namespaced {
+            true => format!("{root}/namespaces/{{namespace}}/{}", resource.plural),
+            false => format!("{root}/{}", resource.plural),
+        };
+        let main = Operation { resource, gvk: resource.gvk(), sub: "" };
+        let has = |verb: &str| resource.verbs.contains(&verb);
+        let collection_verbs: Vec<&str> =
+            ["list", "create", "deletecollection"].into_iter().filter(|verb| has(verb)).collect();
+        paths.insert(collection.clone(), main.item(&collection_verbs, false, models));
+        if resource.namespaced && has("list") {
+            paths.insert(format!("{root}/{}", resource.plural), main.item(&["list"], false, models));
+        }
+        let verbs: Vec<&str> = ["get", "update", "patch", "delete"].into_iter().filter(|verb| has(verb)).collect();
+        if !verbs.is_empty() {
+            paths.insert(format!("{collection}/{{name}}"), main.item(&verbs, true, models));
+        }
+        for sub in resource.subresources.iter().filter_map(|name| resource.subresource(name)) {
+            let operation = Operation { resource, gvk: sub.gvk, sub: sub.name };
+            let item = operation.item(sub.verbs, true, models);
+            paths.insert(format!("{collection}/{{name}}/{}", sub.name), item);
+        }
+    }
+    paths
+}
+
+impl Operation<'_> {
+    /// The path item for some verbs.
+    fn item(&self, verbs: &[&str], named: bool, models: &mut Models) -> Value {
+        let mut item = Map::new();
+        for verb in verbs {
+            item.insert(method(verb).to_owned(), self.operation(verb, models));
+        }
+        let mut parameters = Vec::new();
+        if named {
+            parameters.push(json!({"name": "name", "in": "path", "required": true, "schema": {"type": "string", "uniqueItems": true}}));
+        }
+        if self.resource.namespaced {
+            parameters.push(json!({"name": "namespace", "in": "path", "required": true, "schema": {"type": "string", "uniqueItems": true}}));
+        }
+        item.insert("parameters".to_owned(), parameters.into());
+        Value::Object(item)
+    }
+
+    fn operation(&self, verb: &str, models: &mut Models) -> Value {
+        let gvk = self.gvk;
+        let list = format!("{}List", gvk.kind);
+        let answer = match verb {
+            "list" => models.kind(Gvk { kind: &list, ..gvk }),
+            "deletecollection" | "delete" => models.kind(Gvk { group: "", version: "v1", kind: "Status" }),
+            _ => models.kind(gvk),
+        };
+        let action = match verb {
+            "create" => "post",
+            "update" => "put",
+            other => other,
+        };
+        let scope = if self.resource.namespaced { "Namespaced" } else { "" };
+        let mut operation = json!({
+            "operationId": format!("{action}{}{scope}{}{}", capital(gvk.version), self.resource.kind, capital(self.sub)),
+            "responses": {"200": {"description": "OK", "content": {"application/json": {"schema": answer}}}},
+            "x-kubernetes-action": action,
+            "x-kubernetes-group-version-kind": {"group": gvk.group, "version": gvk.version, "kind": gvk.kind},
+        });
+        let parameters = parameters(verb);
+        if !parameters.is_empty() {
+            operation["parameters"] = parameters.into();
+        }
+        let body = match verb {
+            "create" | "update" => models.kind(gvk),
+            "delete" | "deletecollection" => {
+                models.kind(Gvk { group: "meta.k8s.io", version: "v1", kind: "DeleteOptions" })
+            }
+            _ => None,
+        };
+        if let Some(schema) = body {
+            operation["requestBody"] = json!({"content": {"*/*": {"schema": schema}}});
+        }
+        if verb == "patch" {
+            let content: Map<String, Value> =
+                PATCH_TYPES.iter().map(|ty| ((*ty).to_owned(), json!({"schema": {"type": "object"}}))).collect();
+            operation["requestBody"] = json!({"content": content});
+        }
+        operation
+    }
+}
+
+fn method(verb: &str) -> &'static str {
+    match verb {
+        "create" => "post",
+        "update" => "put",
+        "patch" => "patch",
+        "delete" | "deletecollection" => "delete",
+        _ => "get",
+    }
+}
+
+fn parameters(verb: &str) -> Vec<Value> {
+    let (text, number, truth) = ("string", "integer", "boolean");
+    let listing = [
+        ("labelSelector", text),
+        ("fieldSelector", text),
+        ("limit", number),
+        ("continue", text),
+        ("resourceVersion", text),
+        ("resourceVersionMatch", text),
+        ("timeoutSeconds", number),
+        ("watch", truth),
+        ("allowWatchBookmarks", truth),
+        ("sendInitialEvents", truth),
+    ];
+    let deleting =
+        [("dryRun", text), ("gracePeriodSeconds", number), ("orphanDependents", truth), ("propagationPolicy", text)];
+    let writing = [("dryRun", text), ("fieldManager", text), ("fieldValidation", text)];
+    let known: Vec<(&str, &str)> = match verb {
+        "list" => listing.to_vec(),
+        "create" | "update" => writing.to_vec(),
+        "patch" => [&writing[..], &[("force", truth)]].concat(),
+        "delete" => deleting.to_vec(),
+        "deletecollection" => [&listing[..4], &deleting].concat(),
+        _ => Vec::new(),
+    };
+    known
+        .into_iter()
+        .map(|(name, ty)| json!({"name": name, "in": "query", "schema": {"type": ty, "uniqueItems": true}}))
+        .collect()
+}
+
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_ascii_uppercase().to_string() + chars.as_str())
+}
