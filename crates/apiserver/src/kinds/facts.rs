@@ -66,7 +66,7 @@ const PLAIN: Facts = Facts {
 static OTHER: Facts = Facts { generation: Generation::Content, ..PLAIN };
 static OTHER_BUILT_IN: Facts = PLAIN;
 
-const BUILT_IN_GROUPS: [&str; 20] = [
+const BUILT_IN_GROUPS: [&str; 22] = [
     "",
     "admissionregistration.k8s.io",
     "apiextensions.k8s.io",
@@ -85,14 +85,21 @@ const BUILT_IN_GROUPS: [&str; 20] = [
     "node.k8s.io",
     "policy",
     "rbac.authorization.k8s.io",
+    "resource.k8s.io",
     "scheduling.k8s.io",
     "storage.k8s.io",
+    "storagemigration.k8s.io",
 ];
+
+/// Whether the group is one of Kubernetes' own.
+pub fn is_built_in(group: &str) -> bool {
+    BUILT_IN_GROUPS.contains(&group)
+}
 
 /// The behaviour of a kind.
 pub fn of(group: &str, kind: &str) -> &'static Facts {
     let known = KINDS.iter().find(|facts| facts.group == group && facts.kind == kind);
-    known.unwrap_or(if BUILT_IN_GROUPS.contains(&group) { &OTHER_BUILT_IN } else { &OTHER })
+    known.unwrap_or(if is_built_in(group) { &OTHER_BUILT_IN } else { &OTHER })
 }
 
 const fn core(kind: &'static str) -> Facts {

@@ -23,8 +23,9 @@ mod strategy;
 pub mod testing;
 #[cfg(test)]
 mod tests;
-mod value;
+pub(crate) mod value;
 
+pub use facts::is_built_in;
 pub use service::{Allocator, AllocatorConfig, Reservation};
 
 use serde_json::Value;
