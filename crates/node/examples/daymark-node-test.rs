@@ -6,6 +6,7 @@ fn main() {
     let args = std::env::args_os().skip(1).collect::<Vec<OsString>>();
     let code = match args.split_first() {
         Some((command, rest)) if command == "shim" => daymark_node::shim::main(rest),
+        Some((command, rest)) if command == "web" => daymark_node::web::main(rest),
         _ => 2,
     };
     std::process::exit(code);

@@ -242,8 +242,9 @@ fn attributes<R: Read>(
 ) -> Result<(), LayerError> {
     let name = path.file_name().unwrap_or_default();
     let fail = |error: rustix::io::Errno| io_error(path, error.into());
-    let uid = entry.header().uid().map_err(|error| corrupt(path, &error))? as u32;
-    let gid = entry.header().gid().map_err(|error| corrupt(path, &error))? as u32;
+    let old = entry.header().as_old();
+    let uid = number(entry.header().uid(), &old.uid).map_err(|error| corrupt(path, &error))?;
+    let gid = number(entry.header().gid(), &old.gid).map_err(|error| corrupt(path, &error))?;
     let owner = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
     rustix::fs::chownat(parent, name, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW).map_err(fail)?;
     if kind != EntryType::Symlink {
@@ -274,6 +275,15 @@ fn extended<R: Read>(entry: &mut Entry<'_, R>) -> Result<Vec<(String, Vec<u8>)>,
         }
     }
     Ok(found)
+}
+
+/// A numeric field; some writers leave it blank, which means 0.
+fn number(parsed: io::Result<u64>, raw: &[u8]) -> io::Result<u32> {
+    match parsed {
+        Ok(number) => u32::try_from(number).map_err(io::Error::other),
+        Err(_) if raw.iter().all(|b| matches!(b, 0 | b' ')) => Ok(0),
+        Err(error) => Err(error),
+    }
 }
 
 fn times<R: Read>(entry: &Entry<'_, R>) -> Timestamps {

@@ -25,8 +25,10 @@ impl Runtime {
         let (store, dir, wanted) = (self.inner.store.clone(), pod.dir.clone(), id.clone());
         let log_path = self.log_file(uid, &spec.name, spec.attempt);
         let name = spec.name.clone();
+        let place = [("DAYMARK_NODE", &self.inner.config.node_name), ("DAYMARK_NAMESPACE", &pod.record().spec.namespace)]
+            .map(|(name, value)| format!("{name}={value}"));
         let made = tokio::task::spawn_blocking(move || {
-            write_container(&store, &dir, wanted.clone(), spec, log_path).inspect_err(|_| {
+            write_container(&store, &dir, wanted.clone(), spec, log_path, &place).inspect_err(|_| {
                 store.release(&wanted.0);
                 let _ = fs::remove_dir_all(PodDir(&dir).container(&wanted));
             })
@@ -136,6 +138,7 @@ fn write_container(
     id: ContainerId,
     spec: ContainerSpec,
     log_path: PathBuf,
+    place: &[String],
 ) -> Result<ContainerRecord> {
     let dir = PodDir(pod_dir).container(&id);
     let io = |cause: std::io::Error| RuntimeError::Io { what: format!("making {}", dir.display()), cause };
@@ -143,9 +146,14 @@ fn write_container(
     let image: ImageInfo = store
         .find(&spec.image_id)?
         .ok_or_else(|| crate::image::ImageError::NotPresent { image: spec.image_id.clone() })?;
+    let mut config = image.config;
+    if image.builtin {
+        // The built-in page shows where it runs, without the pod having to say so.
+        config.env.extend_from_slice(place);
+    }
     let layers = store.lease(&image.id, &id.0, &dir)?;
     let created_at = jiff::Timestamp::now();
-    let record = ContainerRecord { id, created_at, spec, image: image.config, layers, log_path };
+    let record = ContainerRecord { id, created_at, spec, image: config, layers, log_path };
     if crate::shim::program(&record).is_empty() {
         let cause = "no command specified: the image has neither Entrypoint nor Cmd".to_owned();
         return Err(RuntimeError::Create { name: record.spec.name, cause });
