@@ -42,8 +42,11 @@ INLINE struct range offered(const struct service *service, bool local)
  * twice meanwhile and shrinks: then the entry is read again. A slot that was overwritten meanwhile is
  * newer than the entry, never older, and as good.
  */
-SUBPROGRAM int choose_at_random(__u32 id, bool local, struct backend *backend)
+SUBPROGRAM int choose_at_random(__u32 id, int local, struct backend *backend)
 {
+	if (!backend)
+		return VERDICT_DROP;
+
 	struct slot_key key = { .service = id };
 
 	for (int attempt = 0; attempt < 4; attempt++) {
@@ -93,8 +96,11 @@ static long compare_slot(__u32 index, struct membership *search)
 
 /* Whether the Service still offers an earlier choice. Slots are searched only when they changed since
  * it was last confirmed. */
-SUBPROGRAM int still_offered(__u32 id, bool local, struct choice *choice)
+SUBPROGRAM int still_offered(__u32 id, int local, struct choice *choice)
 {
+	if (!choice)
+		return false;
+
 	struct membership search = { .choice = choice };
 	struct service *service;
 	struct range range;
@@ -137,8 +143,11 @@ INLINE void make_choice(struct choice *choice, const struct backend *backend, __
 }
 
 /* The client's earlier backend while affinity lasts, else one at random, remembered if affinity is on. */
-SUBPROGRAM int choose(__u32 id, bool local, const struct address *client, struct backend *backend)
+SUBPROGRAM int choose(__u32 id, int local, const struct address *client, struct backend *backend)
 {
+	if (!client || !backend)
+		return VERDICT_DROP;
+
 	struct affinity_key key = { .service = id };
 	struct service *service;
 	struct choice *earlier, fresh = {};

@@ -57,6 +57,9 @@ INLINE bool is_expired(const struct flow *flow, __u8 protocol, __u64 now)
 
 SUBPROGRAM int remove_both(const struct flow_key *key, const struct flow *flow)
 {
+	if (!key || !flow)
+		return 0;
+
 	struct flow_key peer;
 
 	peer_key(&peer, flow, key->protocol);
@@ -99,6 +102,9 @@ INLINE bool is_superseded(const struct packet *packet, struct flow *flow, __u64 
  */
 SUBPROGRAM int track(const struct packet *packet, struct flow *flow, __u64 now)
 {
+	if (!packet || !flow)
+		return 0;
+
 	struct flow_key key;
 	struct flow *peer, restored;
 	__u32 seen = 0;
@@ -131,6 +137,9 @@ SUBPROGRAM int track(const struct packet *packet, struct flow *flow, __u64 now)
 /* Translates and forwards a packet of a known flow. */
 SUBPROGRAM int follow_flow(struct __sk_buff *skb, const struct packet *packet)
 {
+	if (!packet)
+		return UNHANDLED;
+
 	struct flow *flow = bpf_map_lookup_elem(&flows, &packet->key);
 	__u64 now;
 
@@ -194,6 +203,9 @@ INLINE bool claim_replies(const struct flow_key *replies, const struct flow *rep
  */
 SUBPROGRAM int enter_flow(const struct flow_key *key, struct flow *to, int keep_port)
 {
+	if (!key || !to)
+		return -1;
+
 	struct flow_key replies;
 	struct flow reply, *winner;
 	__u32 zero = 0, ports;

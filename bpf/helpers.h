@@ -11,7 +11,9 @@
 
 #define SEC(name) __attribute__((section(name), used))
 #define INLINE static __attribute__((always_inline)) inline
-#define SUBPROGRAM static __attribute__((noinline))
+/* Global, so that the verifier looks at it once by itself instead of once for each way to it: loading
+ * took 0.6 s without. The price is that it knows nothing of the arguments, so pointers are checked. */
+#define SUBPROGRAM __attribute__((noinline))
 #define NULL ((void *)0)
 
 /* How map definitions are spelled in BTF. */

@@ -71,6 +71,9 @@ INLINE void rewrite_quoted(struct __sk_buff *skb, const struct packet *packet, c
 
 SUBPROGRAM int follow_icmp_error(struct __sk_buff *skb, const struct packet *packet)
 {
+	if (!packet)
+		return UNHANDLED;
+
 	struct quoted quoted = {};
 	struct flow_key replies = {};
 	struct flow *back, outer = {};

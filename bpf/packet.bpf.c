@@ -29,6 +29,9 @@ INLINE bool source_allowed(__u32 service, const __u32 *source)
  */
 SUBPROGRAM int enter_service(struct __sk_buff *skb, const struct packet *packet, __u32 id, int local)
 {
+	if (!packet)
+		return DROP;
+
 	struct address client;
 	struct backend backend = {};
 	struct flow to = {};
@@ -65,6 +68,9 @@ SUBPROGRAM int enter_service(struct __sk_buff *skb, const struct packet *packet,
 
 SUBPROGRAM int serve(struct __sk_buff *skb, const struct packet *packet, __u32 source_network)
 {
+	if (!packet)
+		return UNHANDLED;
+
 	struct frontend_key key = {};
 	struct frontend *frontend;
 
@@ -152,6 +158,9 @@ INLINE bool is_routable(__u32 ip)
 
 SUBPROGRAM int masquerade(struct __sk_buff *skb, const struct packet *packet)
 {
+	if (!packet)
+		return DROP;
+
 	struct flow to = {};
 	__u32 zero = 0;
 	struct settings *node = bpf_map_lookup_elem(&settings, &zero);

@@ -140,6 +140,9 @@ INLINE void read_ports(struct __sk_buff *skb, struct packet *packet)
 /* Later fragments carry no ports: they take those of the first, which usually came before them. */
 SUBPROGRAM int read_transport(struct __sk_buff *skb, struct packet *packet)
 {
+	if (!packet)
+		return 0;
+
 	struct fragment_key key;
 	struct fragment_ports ports, *first;
 
@@ -170,6 +173,9 @@ SUBPROGRAM int read_transport(struct __sk_buff *skb, struct packet *packet)
  */
 SUBPROGRAM int rewrite(struct __sk_buff *skb, const struct packet *packet, const struct flow *to)
 {
+	if (!packet || !to)
+		return 0;
+
 	__u32 old_ips[2] = { packet->key.source[3], packet->key.target[3] };
 	__u32 new_ips[2] = { to->source[3], to->target[3] };
 	__u16 old_ports[2] = { packet->key.source_port, packet->key.target_port };
@@ -222,6 +228,9 @@ INLINE void decrement_ttl(struct __sk_buff *skb, const struct packet *packet)
  */
 SUBPROGRAM int forward(struct __sk_buff *skb, const struct packet *packet, __u32 source, __u32 target)
 {
+	if (!packet)
+		return DROP;
+
 	struct bpf_fib_lookup fib = {
 		.family = 2 /* AF_INET */,
 		.l4_protocol = packet->key.protocol,

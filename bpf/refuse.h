@@ -56,6 +56,9 @@ INLINE int send_back(struct __sk_buff *skb)
 /* RFC 9293 section 3.10.7.1: the answer to a segment for a connection that does not exist. */
 SUBPROGRAM int send_reset(struct __sk_buff *skb, const struct packet *packet)
 {
+	if (!packet)
+		return DROP;
+
 	struct reset answer = {};
 	struct tcphdr tcp;
 	__u32 pseudo[3], payload;
@@ -91,6 +94,9 @@ SUBPROGRAM int send_reset(struct __sk_buff *skb, const struct packet *packet)
 
 SUBPROGRAM int send_unreachable(struct __sk_buff *skb, const struct packet *packet)
 {
+	if (!packet)
+		return DROP;
+
 	struct unreachable answer = {};
 
 	/* With options the original's ports would be cut off. */

@@ -50,6 +50,9 @@ INLINE int choose_fresh(struct bpf_sock_addr *ctx, __u32 id, bool local, struct 
 SUBPROGRAM int choose_for_udp(struct bpf_sock_addr *ctx, const struct frontend_key *dial, __u32 id, int local,
 			      struct backend *backend)
 {
+	if (!dial || !backend)
+		return VERDICT_DROP;
+
 	struct udp_key key, reply_key;
 	struct choice *earlier, current = {}, reply = {};
 	__u64 socket = bpf_get_socket_cookie(ctx), now = bpf_ktime_get_ns();
@@ -83,6 +86,9 @@ remember:
 
 SUBPROGRAM int resolve(struct bpf_sock_addr *ctx, const struct frontend_key *dial, struct backend *backend)
 {
+	if (!dial || !backend)
+		return PASS;
+
 	struct frontend *frontend = bpf_map_lookup_elem(&frontends, dial);
 	int verdict, local;
 

@@ -86,8 +86,7 @@ fn without_comments(text: &str) -> String {
 
 /// `__u32 ip[4];` to name, Rust type and size.
 fn field(line: &str) -> (String, String, usize) {
-    let (c_type, name) =
-        line.strip_suffix(';').and_then(|line| line.split_once(' ')).expect("abi.h: field");
+    let (c_type, name) = line.strip_suffix(';').and_then(|line| line.split_once(' ')).expect("abi.h: field");
     let (rust_type, size) = match c_type {
         "__u8" => ("u8", 1),
         "__u16" => ("u16", 2),

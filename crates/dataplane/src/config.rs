@@ -99,16 +99,16 @@ impl Default for Sizes {
 }
 
 impl Sizes {
-    pub(crate) fn by_map(&self) -> [(&'static str, u32); 8] {
-        [
-            ("frontends", self.frontends),
-            ("services", self.services),
-            ("slots", self.slots),
-            ("service_ips", self.services),
-            ("flows", self.flows),
-            ("udp_flows", self.udp_flows),
-            ("udp_replies", self.udp_flows),
-            ("affinity", self.affinity),
-        ]
+    /// `None` for maps whose size is not a matter of taste.
+    pub(crate) fn entries(&self, map: &str) -> Option<u32> {
+        match map {
+            "frontends" => Some(self.frontends),
+            "services" | "service_ips" => Some(self.services),
+            "slots" => Some(self.slots),
+            "flows" => Some(self.flows),
+            "udp_flows" | "udp_replies" => Some(self.udp_flows),
+            "affinity" => Some(self.affinity),
+            _ => None,
+        }
     }
 }

@@ -10,9 +10,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use daymark_model::Protocol;
-use daymark_plan::tables::{
-    Frontend, FrontendKey, FrontendKind, Op, ServiceEntry, ServiceId, Slot, Tables,
-};
+use daymark_plan::tables::{Frontend, FrontendKey, FrontendKind, Op, ServiceEntry, ServiceId, Slot, Tables};
 use ipnet::IpNet;
 
 use crate::error::{ApplyError, Error, MapError};
@@ -136,7 +134,8 @@ impl Control {
     fn read(&mut self) -> Result<Tables, MapError> {
         let mut tables = Tables::default();
         self.frontends.for_each(|key, value| {
-            if let (Some(key), Some(frontend)) = (encode::read_frontend_key(&key), encode::read_frontend(&value))
+            if let (Some(key), Some(frontend)) =
+                (encode::read_frontend_key(&key), encode::read_frontend(&value))
             {
                 tables.frontends.insert(key, frontend);
             }
@@ -256,7 +255,8 @@ impl Control {
         for (id, entry) in ids.iter().zip(entries) {
             let Some(live) = self.live.get_mut(id) else { continue };
             let written = &mut live.written[(entry.generation & 1) as usize];
-            stale.extend((entry.slots..*written).map(|i| encode::slot_key(*id, entry.generation, i as usize)));
+            stale
+                .extend((entry.slots..*written).map(|i| encode::slot_key(*id, entry.generation, i as usize)));
             *written = entry.slots;
         }
         self.slots.delete_all(&stale)

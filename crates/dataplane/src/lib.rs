@@ -13,6 +13,7 @@ mod encode;
 mod error;
 mod gc;
 mod links;
+mod loader;
 mod map;
 mod networks;
 mod pins;
@@ -114,7 +115,7 @@ impl DataPlane {
             pod_links: Map::open(&maps, "pod_links")?,
             counters: Map::open(&maps, "counters")?,
             state: State::open(&maps)?,
-            cpus: aya::util::nr_cpus().map_err(|(_, source)| Error::Pins {
+            cpus: possible_cpus().map_err(|source| Error::Pins {
                 action: "count the processors in",
                 path: "/sys/devices/system/cpu/possible".into(),
                 source,
@@ -259,6 +260,13 @@ pub fn monotonic_now() -> Duration {
     // SAFETY: the out parameter is valid, and the clock always exists.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// The number of processors that the kernel keeps per-CPU values for.
+fn possible_cpus() -> io::Result<usize> {
+    let text = std::fs::read_to_string("/sys/devices/system/cpu/possible")?;
+    let last = text.trim().rsplit([',', '-']).next().and_then(|number| number.parse::<usize>().ok());
+    last.map(|last| last + 1).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
 }
 
 /// Identifies the calling thread's network namespace.

@@ -31,7 +31,8 @@ impl LinkName {
             return Some(LinkName::Cgroup { program });
         }
         let (program, ifindex) = name.split_once('-')?;
-        let program = [PacketProgram::Uplink, PacketProgram::Pod].into_iter().find(|p| p.name() == program)?;
+        let program =
+            [PacketProgram::Uplink, PacketProgram::Pod].into_iter().find(|p| p.name() == program)?;
         Some(LinkName::Interface { program, ifindex: ifindex.parse().ok()? })
     }
 }
@@ -42,7 +43,8 @@ fn interface_link(program: PacketProgram, ifindex: u32) -> String {
 
 /// FNV-1a: names need to be stable and short, nothing more.
 fn hash(text: &[u8]) -> u64 {
-    text.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
+    text.iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
 }
 
 /// The pinned links.
@@ -72,8 +74,11 @@ impl Links {
             });
             match alive {
                 Some((link, program)) if replace => {
-                    sys::update_link(link.as_fd(), programs.fd(program))
-                        .map_err(|source| Error::Attach { program, target: name.clone(), source })?;
+                    sys::update_link(link.as_fd(), programs.fd(program)).map_err(|source| Error::Attach {
+                        program,
+                        target: name.clone(),
+                        source,
+                    })?;
                 }
                 Some(_) => {}
                 None => {
@@ -156,20 +161,14 @@ impl Links {
         ifindex: u32,
     ) -> Result<(), Error> {
         let name = interface_link(program, ifindex);
-        self.put(
-            &name,
-            programs.fd(program.name()),
-            |info| info.ifindex() == ifindex,
-            ifindex,
-            TCX_INGRESS,
-        )
-        .map_err(|failure| {
-            failure.attaching(|source| Error::Attach {
-                program: program.name(),
-                target: format!("interface {ifindex}"),
-                source,
+        self.put(&name, programs.fd(program.name()), |info| info.ifindex() == ifindex, ifindex, TCX_INGRESS)
+            .map_err(|failure| {
+                failure.attaching(|source| Error::Attach {
+                    program: program.name(),
+                    target: format!("interface {ifindex}"),
+                    source,
+                })
             })
-        })
     }
 
     /// Detaches the program; one that is not there is no error.

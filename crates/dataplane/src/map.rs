@@ -114,9 +114,7 @@ impl<K: Plain + Debug, V: Plain> Map<K, V> {
     pub fn keys(&self) -> Result<Vec<K>, MapError> {
         let mut keys = Vec::new();
         let mut last = None;
-        while let Some(next) =
-            sys::next_key(self.fd(), last.as_ref()).map_err(self.error("read", "all"))?
-        {
+        while let Some(next) = sys::next_key(self.fd(), last.as_ref()).map_err(self.error("read", "all"))? {
             keys.push(next);
             last = Some(next);
         }

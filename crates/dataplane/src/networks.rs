@@ -50,3 +50,39 @@ impl Networks {
         have.iter().filter(|key| !wanted.contains_key(key)).try_for_each(|key| self.map.delete(key))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn net(text: &str) -> IpNet {
+        text.parse().expect("CIDR")
+    }
+
+    #[test]
+    fn inner_prefix_inherits_from_outer_ones() {
+        let table = flatten(&[
+            (net("10.0.0.0/8"), 1),
+            (net("10.1.0.0/16"), 2),
+            (net("10.1.0.5/32"), 4),
+            (net("10.1.0.5/32"), 8),
+            (net("fd00::/8"), 16),
+        ]);
+        let flags = |text: &str| {
+            let (prefix_bits, ip) = abi::network_words(net(text));
+            table.get(&abi::NetworkKey { prefix_bits, ip }).copied()
+        };
+        assert_eq!(flags("10.0.0.0/8"), Some(1));
+        assert_eq!(flags("10.1.0.0/16"), Some(3));
+        assert_eq!(flags("10.1.0.5/32"), Some(15));
+        assert_eq!(flags("fd00::/8"), Some(16));
+    }
+
+    #[test]
+    fn networks_survive_their_spelling() {
+        for text in ["10.0.0.0/8", "0.0.0.0/0", "192.0.2.1/32", "fd00:1::/32", "::/0"] {
+            let (bits, words) = abi::network_words(net(text));
+            assert_eq!(abi::network_from_words(bits, words), Some(net(text)));
+        }
+    }
+}

@@ -38,8 +38,9 @@ fn is_bpffs(path: &Path) -> io::Result<bool> {
 fn mount(path: &Path) -> io::Result<()> {
     let target = c_path(path)?;
     // SAFETY: all arguments are C strings that outlive the call.
-    let result =
-        unsafe { libc::mount(c"bpf".as_ptr(), target.as_ptr(), c"bpf".as_ptr(), 0, c"mode=0700".as_ptr().cast()) };
+    let result = unsafe {
+        libc::mount(c"bpf".as_ptr(), target.as_ptr(), c"bpf".as_ptr(), 0, c"mode=0700".as_ptr().cast())
+    };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

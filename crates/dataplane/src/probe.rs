@@ -3,15 +3,14 @@
 use std::io;
 use std::os::fd::AsFd;
 
-use crate::programs::{INET4_CONNECT, TCX_INGRESS};
+use crate::programs::{CGROUP_SOCK_ADDR, INET4_CONNECT, SCHED_CLS, TCX_INGRESS};
 use crate::sys;
-
-const SCHED_CLS: u32 = 3;
-const CGROUP_SOCK_ADDR: u32 = 18;
 
 /// A feature that the kernel lacks or does not let us use.
 #[derive(Debug, thiserror::Error)]
-#[error("the kernel ({kernel}) cannot {feature}: {source}; Daymark needs Linux 6.6 or newer with {option}, run as root")]
+#[error(
+    "the kernel ({kernel}) cannot {feature}: {source}; Daymark needs Linux 6.6 or newer with {option}, run as root"
+)]
 pub struct MissingFeature {
     /// What it cannot do.
     pub feature: &'static str,
@@ -44,7 +43,9 @@ const ALLOW_CONNECT: [u64; 4] = [
 ];
 
 fn kernel_release() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/osrelease").map(|text| text.trim().to_owned()).unwrap_or_default()
+    std::fs::read_to_string("/proc/sys/kernel/osrelease")
+        .map(|text| text.trim().to_owned())
+        .unwrap_or_default()
 }
 
 /// Checks the features that [`crate::DataPlane::open`] and the `attach_…` calls need. Attaches a program
@@ -53,9 +54,8 @@ fn kernel_release() -> String {
 /// # Errors
 /// Names the first feature that is missing.
 pub fn probe() -> Result<(), MissingFeature> {
-    let missing = |feature, option| {
-        move |source| MissingFeature { feature, option, kernel: kernel_release(), source }
-    };
+    let missing =
+        |feature, option| move |source| MissingFeature { feature, option, kernel: kernel_release(), source };
     sys::load_program(CGROUP_SOCK_ADDR, INET4_CONNECT, &ALLOW_CONNECT)
         .map_err(missing("refuse connections in BPF socket programs", "CONFIG_CGROUP_BPF"))?;
     let program = sys::load_program(SCHED_CLS, 0, &PASS_PACKET)

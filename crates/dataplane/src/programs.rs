@@ -5,13 +5,13 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use aya::EbpfLoader;
-use aya::VerifierLogLevel;
-use aya::programs::Program as AyaProgram;
-
 use crate::Sizes;
 use crate::error::Error;
+use crate::loader::{self, Aligned, Wanted};
 
+/// Numbers of `enum bpf_prog_type`.
+pub(crate) const SCHED_CLS: u32 = 3;
+pub(crate) const CGROUP_SOCK_ADDR: u32 = 18;
 /// Numbers of `enum bpf_attach_type`.
 pub(crate) const TCX_INGRESS: u32 = 46;
 pub(crate) const INET4_CONNECT: u32 = 10;
@@ -46,8 +46,8 @@ impl PacketProgram {
     }
 }
 
-static SOCKET_OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/socket.bpf.o"));
-static PACKET_OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/packet.bpf.o"));
+static SOCKET_OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/socket.bpf.o")));
+static PACKET_OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/packet.bpf.o")));
 
 /// The loaded programs by name.
 #[derive(Debug)]
@@ -58,62 +58,25 @@ pub(crate) struct Programs {
 impl Programs {
     /// Loads every program; their maps are those pinned in the directory, or new ones pinned there.
     pub fn load(maps: &Path, sizes: &Sizes) -> Result<Self, Error> {
-        let mut loaded = BTreeMap::new();
-        let packet = [PacketProgram::Uplink.name(), PacketProgram::Pod.name()];
-        load_object("packet", PACKET_OBJECT, &packet, maps, sizes, &mut loaded)?;
-        let socket = SOCKET_PROGRAMS.map(|(name, _)| name);
-        load_object("socket", SOCKET_OBJECT, &socket, maps, sizes, &mut loaded)?;
-        Ok(Self { loaded })
+        let entries_of = |map: &str| sizes.entries(map);
+        let packet = [PacketProgram::Uplink, PacketProgram::Pod].map(|program| Wanted {
+            name: program.name(),
+            program_type: SCHED_CLS,
+            attach_type: 0,
+        });
+        let socket = SOCKET_PROGRAMS.map(|(name, attach_type)| Wanted {
+            name,
+            program_type: CGROUP_SOCK_ADDR,
+            attach_type,
+        });
+        let mut loaded = loader::load("packet", &PACKET_OBJECT.0, &packet, maps, entries_of)?;
+        loaded.extend(loader::load("socket", &SOCKET_OBJECT.0, &socket, maps, entries_of)?);
+        Ok(Self { loaded: loaded.into_iter().collect() })
     }
 
     pub fn fd(&self, name: &str) -> BorrowedFd<'_> {
         self.loaded.get(name).expect("load() loads every program or fails").as_fd()
     }
-}
-
-fn load_object(
-    object: &'static str,
-    bytes: &[u8],
-    names: &[&'static str],
-    maps: &Path,
-    sizes: &Sizes,
-    loaded: &mut BTreeMap<&'static str, OwnedFd>,
-) -> Result<(), Error> {
-    let fail = |program: &'static str, error: &dyn std::error::Error| Error::Load {
-        program,
-        cause: whole_message(error),
-    };
-    let mut loader = EbpfLoader::new();
-    loader.btf(None).default_map_pin_directory(maps).verifier_log_level(VerifierLogLevel::DISABLE);
-    for (map, entries) in sizes.by_map() {
-        loader.map_max_entries(map, entries);
-    }
-    let mut ebpf = loader.load(bytes).map_err(|error| fail(object, &error))?;
-    for name in names {
-        let program = ebpf.program_mut(name).expect("the object holds the program, by construction");
-        let result = match program {
-            AyaProgram::SchedClassifier(program) => program.load(),
-            AyaProgram::CgroupSockAddr(program) => program.load(),
-            _ => continue,
-        };
-        result.map_err(|error| fail(name, &error))?;
-        let fd = program.fd().map_err(|error| fail(name, &error))?.as_fd().try_clone_to_owned();
-        loaded.insert(name, fd.map_err(|error| fail(name, &error))?);
-    }
-    Ok(())
-}
-
-fn whole_message(error: &dyn std::error::Error) -> String {
-    let mut message = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        let text = inner.to_string();
-        if !message.contains(&text) {
-            message = format!("{message}: {text}");
-        }
-        source = inner.source();
-    }
-    message
 }
 
 /// What a program did to one frame.

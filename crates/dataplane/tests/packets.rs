@@ -56,11 +56,8 @@ impl Bench {
 }
 
 fn node_port(backends: &[&str]) -> Vec<Op> {
-    let mut ops = service(
-        1,
-        &[(NodePort, Tcp, "192.0.2.11:30008"), (ClusterIp, Tcp, "10.96.0.7:80")],
-        backends,
-    );
+    let mut ops =
+        service(1, &[(NodePort, Tcp, "192.0.2.11:30008"), (ClusterIp, Tcp, "10.96.0.7:80")], backends);
     ops.push(put_frontend(1, NodePort, Udp, "192.0.2.11:30008"));
     ops.push(Op::PutClusterIp { ip: ip("10.96.0.7") });
     ops
@@ -209,10 +206,7 @@ fn without_endpoints_tcp_is_reset_and_udp_unreachable() {
     for question in [udp("192.0.2.1:4000", "192.0.2.11:30008", b""), long] {
         let (action, frame) = bench.run(Uplink, &question);
         assert_eq!(action, SENT);
-        assert_eq!(
-            describe(&frame),
-            "error 192.0.2.11 > 192.0.2.1 about 192.0.2.1:4000 > 192.0.2.11:30008"
-        );
+        assert_eq!(describe(&frame), "error 192.0.2.11 > 192.0.2.1 about 192.0.2.1:4000 > 192.0.2.11:30008");
     }
     assert!(bench.is_dropped(Uplink, &tcp("192.0.2.1:4000", "192.0.2.11:30008", "R", b"")));
 }

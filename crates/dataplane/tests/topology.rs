@@ -47,7 +47,8 @@ fn publish(lan: &mut Lan, generation: u32, backends: &[&str]) {
 fn tcp(space: &Space, address: &str) -> Result<String, std::io::ErrorKind> {
     space.run(|| {
         let address = address.parse().expect("address");
-        let stream = TcpStream::connect_timeout(&address, Duration::from_millis(700)).map_err(|e| e.kind())?;
+        let stream =
+            TcpStream::connect_timeout(&address, Duration::from_millis(700)).map_err(|e| e.kind())?;
         stream.set_read_timeout(Some(Duration::from_millis(700))).expect("timeout");
         let mut line = String::new();
         BufReader::new(stream).read_line(&mut line).map_err(|e| e.kind())?;
@@ -236,7 +237,8 @@ fn udp_socket_keeps_its_backend_until_that_is_gone() {
     let mut pod = lan.nodes[1].client(2);
     let first = pod.ask("udp 10.96.0.7:80");
     assert!((0..10).all(|_| pod.ask("udp 10.96.0.7:80") == first));
-    let (left, name) = if first.starts_with("one") { ("10.244.1.3:8080", "two") } else { ("10.244.1.2:8080", "one") };
+    let (left, name) =
+        if first.starts_with("one") { ("10.244.1.3:8080", "two") } else { ("10.244.1.2:8080", "one") };
     publish(&mut lan, 2, &[left]);
     assert_eq!(pod.ask("udp 10.96.0.7:80"), format!("{name} 10.244.2.2 from 10.96.0.7:80"));
 }
@@ -250,9 +252,7 @@ fn updates_under_load_fail_no_connection() {
     serve(&lan.nodes[0].pods[1], "two", 8080);
     let mut pod = lan.nodes[1].client(2);
     let host = lan.host.run(|| {
-        std::thread::spawn(|| {
-            (0..300).filter(|_| TcpStream::connect("192.0.2.12:30008").is_err()).count()
-        })
+        std::thread::spawn(|| (0..300).filter(|_| TcpStream::connect("192.0.2.12:30008").is_err()).count())
     });
     let mut answers = Vec::new();
     for generation in 2..3000u32 {

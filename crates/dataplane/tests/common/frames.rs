@@ -17,9 +17,12 @@ fn address(text: &str) -> ([u8; 4], u16) {
 /// A TCP segment; `flags` of "SFRA".
 pub fn tcp(from: &str, to: &str, flags: &str, payload: &[u8]) -> Vec<u8> {
     let ((source, source_port), (target, target_port)) = (address(from), address(to));
-    let mut builder = PacketBuilder::ethernet2(MACS.0, MACS.1)
-        .ipv4(source, target, 64)
-        .tcp(source_port, target_port, 1000, 64240);
+    let mut builder = PacketBuilder::ethernet2(MACS.0, MACS.1).ipv4(source, target, 64).tcp(
+        source_port,
+        target_port,
+        1000,
+        64240,
+    );
     for flag in flags.chars() {
         builder = match flag {
             'S' => builder.syn(),
@@ -48,8 +51,7 @@ pub fn udp(from: &str, to: &str, payload: &[u8]) -> Vec<u8> {
 pub fn echo(from: &str, to: &str, id: u16, reply: bool) -> Vec<u8> {
     let ip = |text: &str| text.parse::<Ipv4Addr>().expect("IPv4 address").octets();
     let builder = PacketBuilder::ethernet2(MACS.0, MACS.1).ipv4(ip(from), ip(to), 64);
-    let builder =
-        if reply { builder.icmpv4_echo_reply(id, 7) } else { builder.icmpv4_echo_request(id, 7) };
+    let builder = if reply { builder.icmpv4_echo_reply(id, 7) } else { builder.icmpv4_echo_request(id, 7) };
     let mut frame = Vec::new();
     builder.write(&mut frame, b"ping").expect("fits");
     frame
@@ -86,12 +88,11 @@ pub fn describe(frame: &[u8]) -> String {
             let payload = &rest[tcp.slice().len()..];
             let sum = tcp.calc_checksum_ipv4(&ip, payload).expect("fits");
             assert_eq!(sum, tcp.checksum(), "checksum of TCP");
-            let flags: String =
-                [(tcp.syn(), 'S'), (tcp.fin(), 'F'), (tcp.rst(), 'R'), (tcp.ack(), 'A')]
-                    .iter()
-                    .filter(|(set, _)| *set)
-                    .map(|(_, flag)| *flag)
-                    .collect();
+            let flags: String = [(tcp.syn(), 'S'), (tcp.fin(), 'F'), (tcp.rst(), 'R'), (tcp.ack(), 'A')]
+                .iter()
+                .filter(|(set, _)| *set)
+                .map(|(_, flag)| *flag)
+                .collect();
             format!("tcp {from}:{} > {to}:{} {flags}", tcp.source_port(), tcp.destination_port())
         }
         IpNumber::UDP => {

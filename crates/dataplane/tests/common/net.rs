@@ -332,7 +332,13 @@ impl Lan {
         switch.command("ip link set br0 up");
         let host = Space::new();
         plug(&switch, &host, "host", "192.0.2.1/24");
-        let nodes = [1, 2].map(|number| node(&switch, number)).into();
+        let nodes: Vec<Node> = [1, 2].map(|number| node(&switch, number)).into();
+        // A link carries nothing until the kernel has noticed its carrier, which may take a second.
+        for (from, to) in
+            [(&nodes[0].space, "192.0.2.12"), (&nodes[0].space, "192.0.2.1"), (&nodes[1].space, "192.0.2.1")]
+        {
+            from.command(&format!("ping -q -c 1 -w 5 -i 0.1 {to}"));
+        }
         Self { host, nodes, _switch: switch }
     }
 }
@@ -352,8 +358,7 @@ fn node(switch: &Space, number: u8) -> Node {
     let other = 3 - number;
     space.command(&format!("ip route add 10.244.{other}.0/24 via 192.0.2.1{other}"));
     let pods = [2, 3].map(|pod| plug_pod(&space, number, pod)).into();
-    let mut node =
-        Node { space, pods, cgroup: Cgroup::new(), number, pins: Pins::new(), plane: None };
+    let mut node = Node { space, pods, cgroup: Cgroup::new(), number, pins: Pins::new(), plane: None };
     node.start_agent();
     node
 }
