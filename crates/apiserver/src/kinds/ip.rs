@@ -35,20 +35,15 @@ pub fn address(text: &str) -> Complaints {
 
 /// A CIDR without bits beyond its prefix.
 pub fn cidr(text: &str) -> Complaints {
-    let complaint = match text.parse::<IpNet>() {
+    let (ip, len) = text.split_once('/').unwrap_or((text, ""));
+    let canonical = ip.parse::<IpAddr>().is_ok() && (len == "0" || !len.starts_with('0'));
+    let relaxed = format!("{}/{}", without_leading_zeros(ip), without_leading_zeros(len));
+    let complaint = match relaxed.parse::<IpNet>() {
+        Err(_) => "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
+        Ok(_) if !canonical => "must not have leading 0s in IP or prefix length",
         Ok(net) if is_mapped(net.addr()) => "must not have an IPv4-mapped IPv6 address",
         Ok(net) if net.trunc() != net => "must not have bits set beyond the prefix length",
         Ok(_) => return Vec::new(),
-        Err(_) => {
-            let (ip, len) = text.split_once('/').unwrap_or((text, ""));
-            let len = len.trim_start_matches('0');
-            let relaxed = format!("{}/{}", without_leading_zeros(ip), if len.is_empty() { "0" } else { len });
-            if text.contains('/') && relaxed.parse::<IpNet>().is_ok() {
-                "must not have leading 0s in IP or prefix length"
-            } else {
-                "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
-            }
-        }
     };
     vec![complaint.to_owned()]
 }
@@ -103,6 +98,10 @@ mod tests {
             ("10.0.0.0/8", ""),
             ("10.0.0.1/8", "must not have bits set beyond the prefix length"),
             ("10.0.0.00/8", "must not have leading 0s in IP or prefix length"),
+            ("10.0.0.0/08", "must not have leading 0s in IP or prefix length"),
+            ("fd00::/64", ""),
+            ("0.0.0.0/0", ""),
+            ("10.0.0.0/", "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"),
             ("10.0.0.0", "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"),
         ];
         for (text, wanted) in cases {

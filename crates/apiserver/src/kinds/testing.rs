@@ -2,7 +2,7 @@
 
 use crate::schema::Resource;
 
-/// A resource of the given kind; `plural` and verbs are not right.
+/// A resource of the given kind; it has a status, and `plural` and verbs are not right.
 pub fn resource(group: &'static str, kind: &'static str, namespaced: bool) -> Resource {
     Resource {
         group,
@@ -14,6 +14,6 @@ pub fn resource(group: &'static str, kind: &'static str, namespaced: bool) -> Re
         categories: &[],
         namespaced,
         verbs: &[],
-        subresources: &[],
+        subresources: &["status"],
     }
 }

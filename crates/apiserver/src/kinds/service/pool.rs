@@ -202,7 +202,8 @@ mod tests {
             assert_eq!(pool.take(outside.parse().expect("an IP")), Err(PoolError::Outside), "{outside}");
         }
         let mut six = Addresses::new("fd00::/16".parse().expect("a CIDR"));
-        assert!(six.cidr.contains(&six.take_any(&mut rng).expect("plenty")));
+        let given = six.take_any(&mut rng).expect("plenty");
+        assert!(six.cidr.contains(&given));
         assert_eq!(six.take("fd00::1".parse().expect("an IP")), Ok(()));
     }
 
