@@ -9,7 +9,7 @@ use super::object::{resource_version, set_metadata, stamp, template, text};
 use super::{Call, Registry, lifecycle, object, refused, storage};
 use crate::error::ApiError;
 use crate::http::request::Target;
-use crate::schema::Resource;
+use crate::schema::{Resource, schema};
 use crate::store::{Expect, StoreError, Write};
 use crate::{apply, kinds};
 
@@ -57,10 +57,12 @@ impl Registry {
         let target = Target { name: name.clone(), ..target.clone() };
         self.check_namespace(&target, &name)?;
         kinds::default(resource, &mut new);
+        schema().normalise(resource.gvk(), &mut new);
         kinds::prepare_create(resource, &mut new);
         // Validated first with what the client gave, so that a mistake is told before a shortage.
         let allocation = self.allocate(resource, None, &mut new)?;
         kinds::validate_create(resource, &new)?;
+        schema().normalise(resource.gvk(), &mut new);
         let now = object::time(call.now);
         apply::track(resource.gvk(), None, &mut new, &call.manager, "", &now);
         let created = self.insert(&target, new, call).await?;

@@ -11,6 +11,7 @@ use super::{ATTEMPTS, Call, Registry, conflict, lifecycle, refused, storage};
 use crate::error::{ApiError, Cause};
 use crate::http::body::{PatchKind, yaml};
 use crate::http::request::Target;
+use crate::schema::schema;
 use crate::store::{Expect, Object, StoreError, Write};
 use crate::{apply, kinds, patch};
 
@@ -155,9 +156,11 @@ impl Registry {
         lifecycle::begin(&mut new, call);
         self.check_namespace(target, &target.name)?;
         kinds::default(resource, &mut new);
+        schema().normalise(resource.gvk(), &mut new);
         kinds::prepare_create(resource, &mut new);
         let allocation = self.allocate(resource, None, &mut new)?;
         kinds::validate_create(resource, &new)?;
+        schema().normalise(resource.gvk(), &mut new);
         let created = self.insert(target, new, call).await?;
         if !call.dry_run {
             allocation.keep();
@@ -196,6 +199,8 @@ impl Registry {
     ) -> Result<Value, StoreOr> {
         let resource = target.resource;
         lifecycle::keep_identity(target, old, &mut new)?;
+        // Before the comparisons with the old object, and again for what they change.
+        schema().normalise(resource.gvk(), &mut new);
         let allocation = match target.subresource.as_str() {
             "" => Some(self.allocate(resource, Some(old), &mut new)?),
             _ => None,
@@ -203,6 +208,7 @@ impl Registry {
         kinds::prepare_update(resource, &target.subresource, old, &mut new);
         lifecycle::check_finalizers(target, old, &new)?;
         kinds::validate_update(resource, &target.subresource, old, &new)?;
+        schema().normalise(resource.gvk(), &mut new);
         if tracking == Tracking::Update {
             let (manager, now) = (call.manager.as_str(), time(call.now));
             apply::track(resource.gvk(), Some(old), &mut new, manager, &target.subresource, &now);

@@ -37,7 +37,8 @@ fn member(schema: &Schema, field: &Field, value: Option<Value>) -> Option<Value>
         && match &field.ty {
             Ty::Struct(_) => field.omit_zero && empty(&value),
             Ty::Quantity | Ty::IntOrString | Ty::Time | Ty::MicroTime | Ty::Raw | Ty::FieldsV1 => false,
-            _ => field.omit_empty && empty(&value),
+            // An empty list there is a request to forget all managers.
+            _ => field.omit_empty && empty(&value) && field.name != "managedFields",
         };
     (!left_out).then_some(value)
 }
