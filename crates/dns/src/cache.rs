@@ -106,3 +106,6 @@ pub fn readdress(message: &mut [u8], query: &Query) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
