@@ -85,14 +85,6 @@ impl World {
         self.nodes.values()
     }
 
-    /// The names of all objects, as changes that would remove them: what a fresh list is compared with.
-    pub fn names(&self) -> Vec<Change> {
-        let services = self.services.keys().cloned().map(Change::ServiceGone);
-        let slices = self.slice_service.keys().cloned().map(Change::SliceGone);
-        let nodes = self.nodes.keys().cloned().map(Change::NodeGone);
-        services.chain(slices).chain(nodes).collect()
-    }
-
     /// Takes one change over and says what it bears on. A change to what is already known touches nothing.
     pub fn apply(&mut self, change: Change) -> Touched {
         match change {
