@@ -6,9 +6,13 @@ pub mod image;
 pub mod pod;
 pub mod probe;
 pub mod register;
+mod run;
 pub mod runtime;
 pub mod sandbox;
 pub mod server;
 pub mod shim;
 pub mod volume;
 pub mod web;
+
+pub use config::NodeConfig;
+pub use run::{run, run_with};

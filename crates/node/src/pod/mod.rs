@@ -1,14 +1,31 @@
 //! The pod machine: pure decisions over what is known of one pod, and the thin workers that perform them.
 
 pub mod adopt;
+pub mod backend;
 pub mod backoff;
+pub mod cluster;
 pub mod container_status;
+pub mod context;
 pub mod decide;
+pub mod events;
+mod hooks;
+mod kill;
+mod last_words;
+pub mod manager;
+pub mod probes;
 pub mod qos;
+mod secrets;
+mod services;
+pub mod sources;
 pub mod spec;
+mod start;
 pub mod state;
 pub mod status;
+mod tell;
+pub mod worker;
+mod writer;
 
+pub use context::{Context, Directory, Settings, Snapshot};
 pub use decide::{Action, PodView, decide};
 pub use state::{Observation, PodState};
 pub use status::status;

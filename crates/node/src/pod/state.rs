@@ -236,6 +236,12 @@ impl PodState {
         self.containers.get(name)
     }
 
+    /// Name of the container that runs under this id.
+    pub fn running(&self, id: &str) -> Option<&str> {
+        let same = |r: &Record| matches!(&r.life, Life::Running { id: its, .. } if its == id);
+        self.containers.iter().find(|(_, r)| same(r)).map(|(name, _)| name.as_str())
+    }
+
     /// The sandbox is being removed for good, or already is.
     pub fn sandbox_going(&self) -> bool {
         matches!(self.sandbox, Sandbox::Removing | Sandbox::Removed)

@@ -1,0 +1,157 @@
+//! What all workers of a node share.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Arc, RwLock};
+
+use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use tokio::time::Instant;
+
+use super::backend::Backend;
+use super::events::PodEvent;
+use super::spec;
+use super::state::PodState;
+use crate::env::dns::Resolver;
+use crate::env::fields::Place;
+use crate::env::vars::{Data, Kind};
+
+/// Facts about the node that pods are told or limited by.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub node: String,
+    pub node_ip: IpAddr,
+    pub dns_ip: IpAddr,
+    pub domain: String,
+    pub host_resolver: Resolver,
+    /// Thousandths of a core.
+    pub cpu: u64,
+    /// Bytes.
+    pub memory: u64,
+    pub max_pods: u32,
+}
+
+/// Why a write to the API did not happen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WriteError {
+    /// The object is gone or is another one by now: there is nothing to write to.
+    Gone,
+    /// Worth trying again.
+    Retry(String),
+    /// Refused for good.
+    Refused(String),
+}
+
+/// The cluster as workers see it; a seam, so that they can be tested without an API server.
+#[async_trait]
+pub trait Cluster: Send + Sync + 'static {
+    /// A ConfigMap's or Secret's contents; `None` when it does not exist. When the API server is
+    /// away, what was read last.
+    async fn object(&self, kind: Kind, namespace: &str, name: &str) -> Result<Option<Arc<Data>>, String>;
+    async fn write_status(&self, pod: &Pod, status: &PodStatus) -> Result<(), WriteError>;
+    /// Deletes at once, if it is still the pod with this uid.
+    async fn delete_pod(&self, pod: &Pod) -> Result<(), WriteError>;
+    /// Variables that name the namespace's Services (only the API server's own unless `all`).
+    async fn service_variables(&self, namespace: &str, all: bool) -> Vec<(String, String)>;
+    fn event(&self, event: PodEvent);
+}
+
+/// A clock that starts at the machine's time and then only moves forward, second by second: waits and
+/// deadlines don't jump when the machine's time is corrected.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    base: Timestamp,
+    origin: Instant,
+}
+
+impl Clock {
+    pub fn start() -> Self {
+        Self { base: Timestamp::now(), origin: Instant::now() }
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.base + SignedDuration::try_from(self.origin.elapsed()).unwrap_or(SignedDuration::ZERO)
+    }
+
+    /// The instant at which this clock shows `at`; now if that has passed.
+    pub fn instant(&self, at: Timestamp) -> Instant {
+        let wait = at.duration_since(self.now());
+        Instant::now() + std::time::Duration::try_from(wait).unwrap_or_default()
+    }
+}
+
+/// What the kubelet API may know of a pod.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    pub pod: Arc<Pod>,
+    pub status: PodStatus,
+    pub state: Arc<PodState>,
+}
+
+/// All pods of this node by namespace and name.
+#[derive(Clone, Default)]
+pub struct Directory(Arc<RwLock<BTreeMap<(String, String), Arc<Snapshot>>>>);
+
+impl Directory {
+    pub fn put(&self, snapshot: Snapshot) {
+        let key = (spec::namespace(&snapshot.pod).to_owned(), spec::name(&snapshot.pod).to_owned());
+        self.write().insert(key, Arc::new(snapshot));
+    }
+
+    /// Forgets a pod unless its name belongs to a newer one.
+    pub fn remove(&self, pod: &Pod) {
+        let key = (spec::namespace(pod).to_owned(), spec::name(pod).to_owned());
+        let mut map = self.write();
+        if map.get(&key).is_some_and(|s| spec::uid(&s.pod) == spec::uid(pod)) {
+            map.remove(&key);
+        }
+    }
+
+    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<Snapshot>> {
+        self.read().get(&(namespace.to_owned(), name.to_owned())).cloned()
+    }
+
+    pub fn all(&self) -> Vec<Arc<Snapshot>> {
+        self.read().values().cloned().collect()
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<(String, String), Arc<Snapshot>>> {
+        self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<(String, String), Arc<Snapshot>>> {
+        self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// What all workers of a node share.
+pub struct Context {
+    pub backend: Arc<dyn Backend>,
+    pub cluster: Arc<dyn Cluster>,
+    pub settings: Settings,
+    pub directory: Directory,
+    pub clock: Clock,
+}
+
+impl Context {
+    pub fn place(&self, pod_ip: Option<IpAddr>) -> Place {
+        Place {
+            node: self.settings.node.clone(),
+            host_ip: self.settings.node_ip,
+            pod_ip,
+            allocatable_cpu: self.settings.cpu,
+            allocatable_memory: self.settings.memory,
+        }
+    }
+
+    /// Tells the user about a pod.
+    pub fn normal(&self, pod: &Pod, container: Option<&str>, reason: &'static str, message: String) {
+        self.cluster.event(PodEvent::new(pod, container, "Normal", reason, message));
+    }
+
+    /// Tells the user about trouble of a pod.
+    pub fn warn(&self, pod: &Pod, container: Option<&str>, reason: &'static str, message: String) {
+        self.cluster.event(PodEvent::new(pod, container, "Warning", reason, message));
+    }
+}

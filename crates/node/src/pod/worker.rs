@@ -1,0 +1,336 @@
+//! The thin shell around the machine: one task per pod that feeds it what happens, and performs what it
+//! decides. It never decides itself.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::context::{Context, Snapshot};
+use super::decide::{Action, PodView, Why, begin, decide};
+use super::probes::Probes;
+use super::state::{Doom, Exit, Life, Observation, PodState, Sandbox};
+use super::writer::{self, Desired};
+use super::{kill, spec, start, tell};
+use crate::runtime::ContainerId;
+
+/// What a worker is told.
+#[derive(Clone, Debug)]
+pub enum Message {
+    /// The API object changed.
+    Pod(Arc<Pod>),
+    /// The API object is gone, whoever removed it.
+    Gone,
+    Seen(Observation),
+    /// A ConfigMap or Secret that a volume is made of changed.
+    SourcesChanged,
+}
+
+struct Stopper {
+    deadline: watch::Sender<Instant>,
+    task: JoinHandle<()>,
+}
+
+/// Everything that lives as long as the worker; dropping it stops tasks but no container.
+pub struct Worker {
+    ctx: Arc<Context>,
+    pod: Arc<Pod>,
+    state: PodState,
+    outbox: mpsc::UnboundedSender<Message>,
+    status: watch::Sender<Option<Desired>>,
+    stoppers: BTreeMap<String, Stopper>,
+    probes: Probes,
+    sources: super::sources::Sources,
+    /// Cancelled when the pod begins to stop: pulls are given up.
+    stopping: CancellationToken,
+    gone: bool,
+    done: bool,
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.stopping.cancel();
+        for stopper in self.stoppers.values() {
+            stopper.task.abort();
+        }
+    }
+}
+
+/// Runs a pod until its object is gone and nothing of it is left.
+pub async fn run(
+    ctx: Arc<Context>,
+    pod: Arc<Pod>,
+    state: PodState,
+    follow: super::sources::Follow,
+    (outbox, mut inbox): (mpsc::UnboundedSender<Message>, mpsc::UnboundedReceiver<Message>),
+) {
+    let (status, desired) = watch::channel(None);
+    tokio::spawn(writer::run(ctx.cluster.clone(), desired));
+    let mut worker = Worker {
+        sources: super::sources::Sources::new(follow, outbox.clone()),
+        probes: Probes::new(ctx.clone(), outbox.clone()),
+        ctx,
+        pod,
+        state,
+        outbox,
+        status,
+        stoppers: BTreeMap::new(),
+        stopping: CancellationToken::new(),
+        gone: false,
+        done: false,
+    };
+    while !worker.done {
+        let wake = worker.step();
+        if worker.done {
+            break;
+        }
+        let message = tokio::select! {
+            message = inbox.recv() => message,
+            () = sleep_until(wake) => continue,
+        };
+        let Some(message) = message else { return };
+        worker.take(message).await;
+        while let Ok(message) = inbox.try_recv() {
+            worker.take(message).await;
+        }
+    }
+    worker.ctx.directory.remove(&worker.pod);
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Worker {
+    async fn take(&mut self, message: Message) {
+        let now = self.ctx.clock.now();
+        match message {
+            Message::Pod(pod) => {
+                if pod.metadata.labels != self.pod.metadata.labels
+                    || pod.metadata.annotations != self.pod.metadata.annotations
+                {
+                    let _ = self.outbox.send(Message::SourcesChanged);
+                }
+                self.pod = pod;
+            }
+            Message::Gone => self.on_gone(now),
+            Message::SourcesChanged => self.refresh_volumes(),
+            Message::Seen(Observation::Exited(exit)) => {
+                let exit = self.with_last_words(exit).await;
+                self.see(Observation::Exited(exit), now);
+            }
+            Message::Seen(seen) => self.see(seen, now),
+        }
+    }
+
+    fn see(&mut self, seen: Observation, now: Timestamp) {
+        self.state.observe(&self.pod, seen, now);
+    }
+
+    /// An object removed by force: what runs is stopped with little ado, and nothing more is written.
+    fn on_gone(&mut self, now: Timestamp) {
+        self.gone = true;
+        let mut pod = Pod::clone(&self.pod);
+        pod.metadata.deletion_timestamp.get_or_insert(Time(now));
+        let grace = pod.metadata.deletion_grace_period_seconds.unwrap_or(2).min(2);
+        pod.metadata.deletion_grace_period_seconds = Some(grace);
+        self.pod = Arc::new(pod);
+        self.done = self.state.delete_sent;
+    }
+
+    /// Decides, performs, publishes; returns when to look again.
+    fn step(&mut self) -> Option<Instant> {
+        let now = self.ctx.clock.now();
+        self.state.sync(&self.pod, now);
+        if self.state.stopping.is_some() {
+            self.stopping.cancel();
+        }
+        let mut wake: Option<Timestamp> = None;
+        let actions = decide(&PodView { pod: &self.pod, state: &self.state, now });
+        for action in actions {
+            if let Action::Wake(at) = action {
+                wake = Some(wake.map_or(at, |w| w.min(at)));
+                continue;
+            }
+            self.perform(&action, now);
+        }
+        self.stoppers.retain(|_, s| !s.task.is_finished());
+        self.publish(now);
+        let ip = self.ip();
+        self.probes.reconcile(&self.pod, &self.state, ip);
+        let running = matches!(self.state.sandbox, Sandbox::Ready { .. });
+        self.sources.reconcile(if running { Some(&self.pod) } else { None });
+        wake.map(|at| self.ctx.clock.instant(at))
+    }
+
+    fn ip(&self) -> Option<std::net::IpAddr> {
+        match self.state.sandbox {
+            Sandbox::Ready { ip } => Some(ip),
+            _ => None,
+        }
+    }
+
+    fn publish(&mut self, now: Timestamp) {
+        let view = PodView { pod: &self.pod, state: &self.state, now };
+        let status = super::status(&view, self.ctx.settings.node_ip);
+        tell::transitions(&self.ctx, &self.pod, &self.state.last_status, &status);
+        let changed = self.state.last_status != status;
+        self.state.last_status = status.clone();
+        let snapshot =
+            Snapshot { pod: self.pod.clone(), status: status.clone(), state: Arc::new(self.state.clone()) };
+        self.ctx.directory.put(snapshot);
+        if !self.gone && (changed || self.status.borrow().is_none()) {
+            self.send_status(status, false);
+        }
+    }
+
+    fn send_status(&self, status: PodStatus, delete: bool) {
+        self.status.send_replace(Some(Desired { pod: self.pod.clone(), status, delete }));
+    }
+
+    fn perform(&mut self, action: &Action, now: Timestamp) {
+        if let Action::Start { container, .. } = action {
+            self.remove_outdated(container);
+        }
+        begin(&mut self.state, action, now);
+        match action {
+            Action::Prepare => self.spawn(|ctx, pod| async move {
+                Observation::Prepared(start::prepare(&ctx, &pod).await)
+            }),
+            Action::Start { container, attempt } => self.start(container, *attempt),
+            Action::Kill { container, id, deadline, why } => self.kill(container, id, *deadline, *why),
+            Action::ClearSandbox | Action::RemoveSandbox => self.spawn(|ctx, pod| async move {
+                remove_sandbox(&ctx, &pod).await;
+                Observation::SandboxRemoved
+            }),
+            Action::DeleteObject if self.gone => self.done = true,
+            Action::DeleteObject => {
+                let view = PodView { pod: &self.pod, state: &self.state, now };
+                let status = super::status(&view, self.ctx.settings.node_ip);
+                self.state.last_status = status.clone();
+                self.send_status(status, true);
+            }
+            Action::Wake(_) => {}
+        }
+    }
+
+    /// Performs in a task of its own and observes the outcome.
+    fn spawn<F, O>(&self, work: F)
+    where
+        F: FnOnce(Arc<Context>, Arc<Pod>) -> O,
+        O: Future<Output = Observation> + Send + 'static,
+    {
+        let outbox = self.outbox.clone();
+        let work = work(self.ctx.clone(), self.pod.clone());
+        tokio::spawn(async move {
+            let _ = outbox.send(Message::Seen(work.await));
+        });
+    }
+
+    fn start(&self, name: &str, attempt: i32) {
+        let (Some(container), Some(ip)) = (spec::find_container(&self.pod, name).cloned(), self.ip()) else {
+            return;
+        };
+        let cancel = self.stopping.clone();
+        self.spawn(|ctx, pod| async move {
+            let result = start::start(&ctx, &pod, &container, attempt, ip, &cancel).await;
+            Observation::Started { container: container.name, result }
+        });
+    }
+
+    /// The life before the last is forgotten, its log too.
+    fn remove_outdated(&self, name: &str) {
+        let Some(record) = self.state.record(name) else { return };
+        if let (Life::Exited(_), Some(old)) = (&record.life, &record.last)
+            && !old.container_id.is_empty()
+        {
+            let (backend, id) = (self.ctx.backend.clone(), ContainerId(old.container_id.clone()));
+            tokio::spawn(async move {
+                if let Err(e) = backend.remove_container(&id).await {
+                    tracing::debug!(container = %id, "cannot remove a container: {e}");
+                }
+            });
+        }
+    }
+
+    fn kill(&mut self, name: &str, id: &str, deadline: Timestamp, why: Why) {
+        let at = self.ctx.clock.instant(deadline);
+        if let Some(stopper) = self.stoppers.get(id) {
+            stopper.deadline.send_replace(at);
+            return;
+        }
+        let Some(container) = spec::find_container(&self.pod, name).cloned() else { return };
+        let message = match why {
+            Why::Stopping => format!("Stopping container {name}"),
+            Why::Doomed(Doom::Liveness) => format!("Container {name} failed liveness probe, will be restarted"),
+            Why::Doomed(Doom::Startup) => format!("Container {name} failed startup probe, will be restarted"),
+            Why::Doomed(Doom::ImageChanged) => {
+                format!("Container {name} definition changed, will be restarted")
+            }
+        };
+        self.ctx.normal(&self.pod, Some(name), "Killing", message);
+        let (sender, receiver) = watch::channel(at);
+        let (ctx, pod, outbox) = (self.ctx.clone(), self.pod.clone(), self.outbox.clone());
+        let (target, ip) = (ContainerId(id.to_owned()), self.ip());
+        let task = tokio::spawn(async move {
+            let exit = kill::stop(ctx, pod, container, target, ip, receiver).await;
+            let _ = outbox.send(Message::Seen(Observation::Exited(exit)));
+        });
+        self.stoppers.insert(id.to_owned(), Stopper { deadline: sender, task });
+    }
+
+    async fn with_last_words(&mut self, exit: Exit) -> Exit {
+        if let Some(stopper) = self.stoppers.remove(&exit.container_id) {
+            stopper.task.abort();
+        }
+        let backend = self.ctx.backend.as_ref();
+        let name = match self.state.running(&exit.container_id) {
+            Some(name) => Some(name.to_owned()),
+            // It ended before its start was reported.
+            None => backend.container(&ContainerId(exit.container_id.clone())).await.ok().map(|c| c.spec.name),
+        };
+        match name.and_then(|name| spec::find_container(&self.pod, &name)) {
+            Some(container) => super::last_words::add(self.ctx.backend.as_ref(), container, exit).await,
+            None => exit,
+        }
+    }
+
+    fn refresh_volumes(&self) {
+        if !matches!(self.state.sandbox, Sandbox::Ready { .. }) || self.state.stopping.is_some() {
+            return;
+        }
+        let (ctx, pod) = (self.ctx.clone(), self.pod.clone());
+        tokio::spawn(async move {
+            if let Err(cause) = start::mount_volumes(&ctx, &pod, true).await {
+                tracing::debug!(pod = spec::described(&pod), "cannot refresh volumes: {cause}");
+            }
+        });
+    }
+}
+
+/// Removes a pod's mounts and sandbox, however long it takes.
+async fn remove_sandbox(ctx: &Context, pod: &Pod) {
+    let mut pause = std::time::Duration::from_millis(100);
+    loop {
+        let dir = ctx.backend.volumes_dir(spec::uid(pod));
+        let _ = tokio::task::spawn_blocking(move || crate::volume::release(&dir)).await;
+        match ctx.backend.remove_sandbox(spec::uid(pod)).await {
+            Ok(()) => return,
+            Err(e) => {
+                tracing::warn!(pod = spec::described(pod), "cannot remove a sandbox: {e}");
+                ctx.warn(pod, None, "FailedKillPod", format!("error killing pod: {e}"));
+            }
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(std::time::Duration::from_secs(10));
+    }
+}
