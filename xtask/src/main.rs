@@ -1,1 +1,33 @@
-fn main() {}
+//! Chores that need more than the build: run as `cargo xtask NAME`.
+
+mod go;
+mod golden;
+mod schema;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask NAME
+
+  schema   extract the schema table from the published Kubernetes API modules (needs Go and network)
+  golden   renew the test vectors with Kubernetes' own libraries (needs Go and network)
+";
+
+fn main() -> ExitCode {
+    let name = std::env::args().nth(1);
+    let done = match name.as_deref() {
+        Some("schema") => schema::run(),
+        Some("golden") => golden::run(),
+        _ => {
+            eprint!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("xtask: {why:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
