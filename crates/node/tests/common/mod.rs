@@ -16,7 +16,7 @@ static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// A node's directories; dropping it kills what still runs and removes everything.
 pub struct Node {
-    pub dir: tempfile::TempDir,
+    pub dir: TestDir,
     pub cgroup: PathBuf,
     pub name: String,
 }
@@ -47,12 +47,32 @@ pub fn on_node<F: Future<Output = ()>>(test: impl FnOnce(Node) -> F + Send + 'st
     }
 }
 
+/// A directory that its maker deletes.
+pub enum TestDir {
+    Own(tempfile::TempDir),
+    Other(PathBuf),
+}
+
+impl TestDir {
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Own(dir) => dir.path(),
+            Self::Other(dir) => dir,
+        }
+    }
+}
+
 impl Node {
+    /// The node of another process, by its directory; its name comes by the environment.
+    pub fn at(dir: &str) -> Self {
+        let name = std::env::var("DAYMARK_TEST_NAME").expect("name");
+        Self { dir: TestDir::Other(dir.into()), cgroup: cgroup_root().join(&name), name }
+    }
+
     fn new() -> Self {
         let name = format!("dmtest-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::SeqCst));
-        let unified = Path::new("/sys/fs/cgroup/unified");
-        let root = if unified.exists() { unified } else { Path::new("/sys/fs/cgroup") };
-        Self { dir: tempfile::Builder::new().prefix("dmt").tempdir().expect("tempdir"), cgroup: root.join(&name), name }
+        let dir = tempfile::Builder::new().prefix("dmt").tempdir().expect("tempdir");
+        Self { dir: TestDir::Own(dir), cgroup: cgroup_root().join(&name), name }
     }
 
     /// How the runtime is set up.
@@ -115,8 +135,16 @@ impl Node {
     }
 }
 
+fn cgroup_root() -> &'static Path {
+    let unified = Path::new("/sys/fs/cgroup/unified");
+    if unified.exists() { unified } else { Path::new("/sys/fs/cgroup") }
+}
+
 impl Drop for Node {
     fn drop(&mut self) {
+        if let TestDir::Other(_) = self.dir {
+            return;
+        }
         let _ = std::fs::write(self.cgroup.join("cgroup.kill"), "1");
         std::thread::sleep(Duration::from_millis(50));
         remove_cgroup(&self.cgroup);
