@@ -89,7 +89,7 @@ pub const JOBS: &[Column] = &[
     NAME,
     Column::string("Status", "How the job is doing", |o, _| job_status(o).into()),
     Column::string("Completions", "Pods that succeeded, of those wanted", |o, _| completions(o)),
-    Column::string("Duration", "Time that the job took so far", |o, now| job_duration(o, now)),
+    Column::string("Duration", "Time that the job took so far", job_duration),
     AGE,
     CONTAINERS,
     IMAGES,

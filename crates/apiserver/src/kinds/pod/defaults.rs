@@ -146,9 +146,7 @@ fn default_volume(volume: &mut Value) {
         items_mut(source, "downwardAPI.items").for_each(default_field_ref);
     }
     if let Some(path) = volume.get_mut("hostPath").filter(|p| p.is_object()) {
-        if path.get("type").is_none_or(Value::is_null) {
-            path["type"] = json!("");
-        }
+        fill(path, "type", "");
     }
     if let Some(image) = volume.get_mut("image").filter(|i| i.is_object()) {
         let policy = if is_latest(text(image, "reference")) { "Always" } else { "IfNotPresent" };

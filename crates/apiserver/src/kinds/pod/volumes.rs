@@ -56,7 +56,8 @@ fn check_source<'a>(volume: &'a Value, path: &Path, errors: &mut Errors) -> &'a 
     };
     match kind.as_str() {
         "emptyDir" => {
-            if source.get("sizeLimit").and_then(resources::amount).is_some_and(|limit| limit < 0) {
+            let limit = source.get("sizeLimit").and_then(resources::amount);
+            if limit.is_some_and(|limit| limit < 0) {
                 let why = "SizeLimit field must be a valid resource quantity";
                 errors.forbidden(&path.child("sizeLimit"), why);
             }
