@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use daymark_model::{Node, ObjectName, Service, World};
+use daymark_model::{Node, ObjectName, Service, Touched, World};
 
 /// The node that announces the LoadBalancer addresses of `service`; `None` if none may.
 pub fn elect(world: &World, service: &ObjectName) -> Option<Arc<str>> {
@@ -25,19 +25,92 @@ pub fn elect(world: &World, service: &ObjectName) -> Option<Arc<str>> {
     best.map(|node| node.name.clone())
 }
 
-/// The IPv4 LoadBalancer addresses that `node` announces, with the Services that they belong to; of
-/// Services that share an address the first by name.
-pub fn announced_v4(world: &World, node: &str) -> BTreeMap<Ipv4Addr, ObjectName> {
-    let mut owners: BTreeMap<Ipv4Addr, &ObjectName> = BTreeMap::new();
-    for service in world.services().filter(|service| !service.excluded) {
-        for ingress in service.load_balancer_ips.iter().filter(|ingress| !ingress.proxy) {
-            if let IpAddr::V4(ip) = ingress.ip {
-                owners.entry(ip).or_insert(&service.name);
-            }
+/// The IPv4 LoadBalancer addresses that one node announces, kept up to date with the world. An address that
+/// several Services share follows the first of them by name.
+#[derive(Clone, Debug)]
+pub struct Announcer {
+    node: Arc<str>,
+    /// Every LoadBalancer address, with the Services that have it.
+    services: BTreeMap<Ipv4Addr, BTreeSet<ObjectName>>,
+    /// The addresses of each Service that has any.
+    addresses: BTreeMap<ObjectName, BTreeSet<Ipv4Addr>>,
+    announced: BTreeSet<Ipv4Addr>,
+}
+
+impl Announcer {
+    pub fn new(node: impl Into<Arc<str>>) -> Self {
+        Self {
+            node: node.into(),
+            services: BTreeMap::new(),
+            addresses: BTreeMap::new(),
+            announced: BTreeSet::new(),
         }
     }
-    let announced = owners.into_iter().filter(|(_, service)| elect(world, service).as_deref() == Some(node));
-    announced.map(|(ip, service)| (ip, service.clone())).collect()
+
+    /// The addresses that this node announces at present.
+    pub fn announced(&self) -> &BTreeSet<Ipv4Addr> {
+        &self.announced
+    }
+
+    /// Elects anew for the addresses of the touched Services, or for all if a node was touched. True if this
+    /// node's announcements changed.
+    pub fn update(&mut self, world: &World, touched: &Touched) -> bool {
+        let mut concerned = BTreeSet::new();
+        for name in &touched.services {
+            let after = world.service(name).map(load_balancer_addresses).unwrap_or_default();
+            concerned.extend(self.set_addresses(name, after));
+        }
+        if !touched.nodes.is_empty() {
+            concerned.extend(self.services.keys().copied());
+        }
+        let mut changed = false;
+        for ip in concerned {
+            let owner = self.services.get(&ip).and_then(BTreeSet::first);
+            let ours = owner.and_then(|owner| elect(world, owner)).as_ref() == Some(&self.node);
+            changed |= if ours { self.announced.insert(ip) } else { self.announced.remove(&ip) };
+        }
+        changed
+    }
+
+    /// Returns the addresses that the Service had or has.
+    fn set_addresses(&mut self, name: &ObjectName, after: BTreeSet<Ipv4Addr>) -> BTreeSet<Ipv4Addr> {
+        let before = self.addresses.remove(name).unwrap_or_default();
+        for ip in before.difference(&after) {
+            if let Some(sharing) = self.services.get_mut(ip) {
+                sharing.remove(name);
+                if sharing.is_empty() {
+                    self.services.remove(ip);
+                }
+            }
+        }
+        for ip in &after {
+            self.services.entry(*ip).or_default().insert(name.clone());
+        }
+        let concerned = before.union(&after).copied().collect();
+        if !after.is_empty() {
+            self.addresses.insert(name.clone(), after);
+        }
+        concerned
+    }
+}
+
+/// The IPv4 LoadBalancer addresses that `node` announces, with the Services that they belong to. Looks at the
+/// whole world; an [`Announcer`] does not.
+pub fn announced_v4(world: &World, node: &str) -> BTreeMap<Ipv4Addr, ObjectName> {
+    let services = world.services().map(|service| service.name.clone()).collect();
+    let mut announcer = Announcer::new(node);
+    announcer.update(world, &Touched { services, ..Touched::default() });
+    let owner = |ip: &Ipv4Addr| Some((*ip, announcer.services.get(ip)?.first()?.clone()));
+    announcer.announced.iter().filter_map(owner).collect()
+}
+
+fn load_balancer_addresses(service: &Service) -> BTreeSet<Ipv4Addr> {
+    let served = service.load_balancer_ips.iter().filter(|ingress| !ingress.proxy && !service.excluded);
+    let v4 = served.filter_map(|ingress| match ingress.ip {
+        IpAddr::V4(ip) => Some(ip),
+        IpAddr::V6(_) => None,
+    });
+    v4.collect()
 }
 
 fn nodes_with_endpoints(world: &World, service: &Service) -> BTreeSet<Arc<str>> {

@@ -10,7 +10,7 @@ pub mod tables;
 pub mod view;
 pub mod zone;
 
-pub use announce::elect;
+pub use announce::{Announcer, elect};
 pub use diff::{apply_ops, diff};
 pub use ledger::IdLedger;
 pub use planner::{Issue, Planner, compile};

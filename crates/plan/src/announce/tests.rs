@@ -120,3 +120,34 @@ fn a_shared_address_has_one_announcer() {
     let announcers = ["n1", "n2", "n3"].iter().filter(|node| !announced_v4(&world, node).is_empty());
     assert_eq!(announcers.count(), 1);
 }
+
+#[test]
+fn an_announcer_kept_up_to_date_agrees_with_a_new_look_at_the_world() {
+    let mut world = world(&[], 0);
+    let mut announcers = ["n1", "n2"].map(Announcer::new);
+    let mut step = |change: Change| {
+        let touched = world.apply(change);
+        for announcer in &mut announcers {
+            let before = announcer.announced().clone();
+            let changed = announcer.update(&world, &touched);
+            assert!(announcer.announced().iter().eq(announced_v4(&world, &announcer.node).keys()));
+            assert_eq!(changed, *announcer.announced() != before);
+        }
+        announcers.iter().map(|announcer| announcer.announced().len()).sum::<usize>()
+    };
+    for index in 0..20 {
+        assert_eq!(step(Change::Service(service(index, false))), 0, "no node is ready");
+    }
+    assert_eq!(step(node("n1", true)), 20);
+    assert_eq!(step(node("n2", true)), 20);
+    let mut sharing = service(0, false);
+    sharing.load_balancer_ips[0].ip = [172, 30, 0, 7].into();
+    assert_eq!(step(Change::Service(sharing)), 19);
+    assert_eq!(step(Change::ServiceGone(ObjectName::new("default", "s7"))), 19, "the other one keeps it");
+    assert_eq!(step(Change::ServiceGone(ObjectName::new("default", "s0"))), 18);
+    let mut proxied = service(1, false);
+    proxied.load_balancer_ips[0].proxy = true;
+    assert_eq!(step(Change::Service(proxied)), 17);
+    assert_eq!(step(Change::NodeGone("n1".into())), 17);
+    assert_eq!(step(node("n2", false)), 0);
+}
