@@ -118,7 +118,7 @@ fn load_program(wanted: &Wanted, program: &Function, types: Option<&OwnedFd>) ->
         types: types.map(AsFd::as_fd),
         functions: (program.func_info_rec_size, program.func_info.len(), &functions),
     };
-    sys::load_typed_program(&shape, &mut []).or_else(|error| {
+    sys::load_typed_program(&shape, &mut []).map_err(|error| {
         // Once more, for the verifier's reasons.
         let mut log = vec![0; 1 << 20];
         let _ = sys::load_typed_program(&shape, &mut log);
@@ -126,6 +126,6 @@ fn load_program(wanted: &Wanted, program: &Function, types: Option<&OwnedFd>) ->
         let text = String::from_utf8_lossy(&log[..end]);
         let last: Vec<&str> = text.lines().rev().take(5).collect();
         let last: Vec<&str> = last.into_iter().rev().collect();
-        Err(failed(wanted.name)(format!("{error}\n{}", last.join("\n"))))
+        failed(wanted.name)(format!("{error}\n{}", last.join("\n")))
     })
 }

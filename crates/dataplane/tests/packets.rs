@@ -1,73 +1,18 @@
-//! One packet in, one packet out: each test says what happens to a packet, and why it must.
-//!
-//! Frames run through the programs with BPF_PROG_TEST_RUN in an empty network namespace, where no route
-//! leads anywhere: a translated packet goes to the stack, and nothing is ever sent.
+//! One packet in, one packet out: each test says what happens to a packet, and why it must. Here
+//! the life of translated connections.
 
 mod common;
 
 use std::time::Duration;
 
+use common::bench::{Bench, TO_STACK, node_port, node_port_in};
 use common::frames::{describe, echo, fix_ip_checksum, tcp, udp, unreachable};
-use common::{Pins, entry, ip, key, put_frontend, service};
+use common::{Pins, entry, put_frontend};
 use daymark_dataplane::PacketProgram::{Pod, Uplink};
-use daymark_dataplane::{DataPlane, PacketProgram, monotonic_now};
-use daymark_model::Protocol::{Tcp, Udp};
-use daymark_plan::tables::FrontendKind::{ClusterIp, LoadBalancerIp, NodePort};
-use daymark_plan::tables::{Frontend, Op, ServiceEntry};
-
-const TO_STACK: i32 = -1;
-const DROPPED: i32 = 2;
-const SENT: i32 = 7;
-
-/// A data plane in an empty namespace. The thread keeps it, and ends with the test.
-struct Bench {
-    plane: DataPlane,
-    _pins: Pins,
-}
-
-impl Bench {
-    fn new(ops: &[Op]) -> Self {
-        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("tests run as root");
-        let pins = Pins::new();
-        let mut plane = pins.open();
-        plane.apply(ops).expect("operations apply");
-        Self { plane, _pins: pins }
-    }
-
-    fn run(&self, program: PacketProgram, frame: &[u8]) -> (i32, Vec<u8>) {
-        let verdict = self.plane.run(program, frame, 0).expect("the program runs");
-        (verdict.action, verdict.frame)
-    }
-
-    /// What the packet became, if it may go on.
-    fn translated(&self, program: PacketProgram, frame: &[u8]) -> String {
-        let (action, frame) = self.run(program, frame);
-        assert_eq!(action, TO_STACK);
-        describe(&frame)
-    }
-
-    fn is_dropped(&self, program: PacketProgram, frame: &[u8]) -> bool {
-        self.run(program, frame).0 == DROPPED
-    }
-
-    fn is_untouched(&self, program: PacketProgram, frame: &[u8]) -> bool {
-        self.run(program, frame) == (TO_STACK, frame.to_vec())
-    }
-}
-
-fn node_port(backends: &[&str]) -> Vec<Op> {
-    let mut ops =
-        service(1, &[(NodePort, Tcp, "192.0.2.11:30008"), (ClusterIp, Tcp, "10.96.0.7:80")], backends);
-    ops.push(put_frontend(1, NodePort, Udp, "192.0.2.11:30008"));
-    ops.push(Op::PutClusterIp { ip: ip("10.96.0.7") });
-    ops
-}
-
-/// The port in `… > 192.0.2.11:PORT …`, or the source port in `… 192.0.2.11:PORT > …`.
-fn node_port_in(text: &str) -> u16 {
-    let rest = text.split("192.0.2.11:").nth(1).expect("the node's address");
-    rest.split(' ').next().expect("a port").parse().expect("a number")
-}
+use daymark_dataplane::{DataPlane, monotonic_now};
+use daymark_model::Protocol::Tcp;
+use daymark_plan::tables::FrontendKind::NodePort;
+use daymark_plan::tables::Op;
 
 #[test]
 fn local_backend_sees_the_client_and_answers_as_the_node() {
@@ -194,133 +139,6 @@ fn clashing_replies_get_another_port() {
 }
 
 #[test]
-fn without_endpoints_tcp_is_reset_and_udp_unreachable() {
-    let bench = Bench::new(&node_port(&[]));
-    let (action, frame) = bench.run(Uplink, &tcp("192.0.2.1:4000", "192.0.2.11:30008", "S", b""));
-    assert_eq!(action, SENT);
-    assert_eq!(describe(&frame), "tcp 192.0.2.11:30008 > 192.0.2.1:4000 RA");
-    assert_eq!(frame[42..46], 1001u32.to_be_bytes(), "acknowledges the SYN");
-    assert_eq!(frame[0..6], [2, 0, 0, 0, 0, 1], "back to the sender");
-
-    let long = udp("192.0.2.1:4000", "192.0.2.11:30008", &[7; 900]);
-    for question in [udp("192.0.2.1:4000", "192.0.2.11:30008", b""), long] {
-        let (action, frame) = bench.run(Uplink, &question);
-        assert_eq!(action, SENT);
-        assert_eq!(describe(&frame), "error 192.0.2.11 > 192.0.2.1 about 192.0.2.1:4000 > 192.0.2.11:30008");
-    }
-    assert!(bench.is_dropped(Uplink, &tcp("192.0.2.1:4000", "192.0.2.11:30008", "R", b"")));
-}
-
-#[test]
-fn connection_that_no_table_remembers_is_reset() {
-    let bench = Bench::new(&node_port(&["+10.244.1.2:80"]));
-    let (action, frame) = bench.run(Uplink, &tcp("192.0.2.1:4000", "192.0.2.11:30008", "A", b"data"));
-    assert_eq!(action, SENT);
-    assert_eq!(describe(&frame), "tcp 192.0.2.11:30008 > 192.0.2.1:4000 R");
-    assert_eq!(frame[38..42], 5000u32.to_be_bytes(), "sequence is what the client acknowledged");
-}
-
-#[test]
-fn policy_local_without_a_local_backend_drops_clients_outside_and_serves_those_inside() {
-    let mut ops = vec![Op::PutService { id: 1, entry: entry(1, &["10.244.2.2:80"]) }];
-    let frontend = Frontend { service: 1, kind: NodePort, local_only: true, source_checked: false };
-    ops.push(Op::PutFrontend { key: key(Tcp, "192.0.2.11:30008"), frontend });
-    let bench = Bench::new(&ops);
-    assert!(bench.is_dropped(Uplink, &tcp("192.0.2.1:4000", "192.0.2.11:30008", "S", b"")));
-    let inside = tcp("192.0.2.12:4000", "192.0.2.11:30008", "S", b"");
-    assert!(bench.translated(Uplink, &inside).ends_with("> 10.244.2.2:80 S"));
-}
-
-#[test]
-fn slots_are_divided_between_policies() {
-    let slots = entry(1, &["+10.244.1.2:80", "10.244.2.2:80"]).slots;
-    let entry = ServiceEntry { generation: 1, slots, n_local: 1, cluster_from: 1, ..Default::default() };
-    let local = Frontend { service: 1, kind: NodePort, local_only: true, source_checked: false };
-    let cluster = Frontend { local_only: false, ..local };
-    let bench = Bench::new(&[
-        Op::PutService { id: 1, entry },
-        Op::PutFrontend { key: key(Tcp, "192.0.2.11:30001"), frontend: local },
-        Op::PutFrontend { key: key(Tcp, "192.0.2.11:30002"), frontend: cluster },
-    ]);
-    for port in 4000..4030 {
-        let client = format!("192.0.2.1:{port}");
-        let text = bench.translated(Uplink, &tcp(&client, "192.0.2.11:30001", "S", b""));
-        assert!(text.ends_with("> 10.244.1.2:80 S"), "{text}");
-        let text = bench.translated(Uplink, &tcp(&client, "192.0.2.11:30002", "S", b""));
-        assert!(text.ends_with("> 10.244.2.2:80 S"), "{text}");
-    }
-}
-
-#[test]
-fn source_ranges_admit_only_their_clients() {
-    let frontend = Frontend { service: 1, kind: LoadBalancerIp, local_only: false, source_checked: true };
-    let mut bench = Bench::new(&[
-        Op::PutService { id: 1, entry: entry(1, &["+10.244.1.2:80"]) },
-        Op::PutSourceRanges { id: 1, ranges: vec!["192.0.2.0/30".parse().expect("CIDR")] },
-        Op::PutFrontend { key: key(Tcp, "192.0.2.200:80"), frontend },
-    ]);
-    let near = tcp("192.0.2.1:4000", "192.0.2.200:80", "S", b"");
-    let far = tcp("192.0.2.9:4000", "192.0.2.200:80", "S", b"");
-    assert_eq!(bench.translated(Uplink, &near), "tcp 192.0.2.1:4000 > 10.244.1.2:80 S");
-    assert!(bench.is_dropped(Uplink, &far));
-    let ranges = vec!["192.0.2.8/29".parse().expect("CIDR")];
-    bench.plane.apply(&[Op::PutSourceRanges { id: 1, ranges }]).expect("applies");
-    assert_eq!(bench.translated(Uplink, &far), "tcp 192.0.2.9:4000 > 10.244.1.2:80 S");
-    assert!(bench.is_dropped(Uplink, &tcp("192.0.2.1:4001", "192.0.2.200:80", "S", b"")));
-    assert_eq!(bench.plane.stats().expect("stats").drop_source_range, 2);
-}
-
-#[test]
-fn affinity_keeps_a_client_at_its_backend_and_remembers_that_it_is_local() {
-    let backends = ["+10.244.1.2:80", "10.244.2.2:80", "10.244.2.3:80", "+10.244.1.3:80"];
-    let entry = ServiceEntry { affinity_seconds: 60, ..entry(1, &backends) };
-    let mut ops = node_port(&backends);
-    ops.push(Op::PutService { id: 1, entry });
-    let bench = Bench::new(&ops);
-    for client in ["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4", "192.0.2.5"] {
-        let backend_of = |port: u16| {
-            let text =
-                bench.translated(Uplink, &tcp(&format!("{client}:{port}"), "192.0.2.11:30008", "S", b""));
-            let local = text.contains("> 10.244.1.");
-            assert_eq!(text.contains(client), local, "only local backends see the client: {text}");
-            text.split("> ").nth(1).expect("target").to_owned()
-        };
-        let first = backend_of(4000);
-        assert!((4001..4010).all(|port| backend_of(port) == first));
-    }
-}
-
-#[test]
-fn pods_and_cluster_ips_are_unreachable_from_outside() {
-    let bench = Bench::new(&node_port(&["+10.244.1.2:80"]));
-    assert!(bench.is_dropped(Uplink, &tcp("192.0.2.1:4000", "10.244.1.2:80", "S", b"")));
-    assert!(bench.is_dropped(Uplink, &echo("192.0.2.1", "10.244.1.2", 1, false)));
-    assert!(bench.is_dropped(Uplink, &tcp("192.0.2.1:4000", "10.96.0.7:80", "S", b"")));
-    assert!(bench.is_dropped(Uplink, &tcp("192.0.2.1:4000", "10.96.99.99:80", "S", b"")));
-    assert!(bench.is_untouched(Uplink, &tcp("192.0.2.12:4000", "10.244.1.2:80", "S", b"")));
-    assert!(bench.is_untouched(Uplink, &tcp("10.244.2.2:4000", "10.244.1.2:80", "S", b"")));
-    assert_eq!(bench.plane.stats().expect("stats").drop_isolation, 2);
-}
-
-#[test]
-fn cluster_ip_in_a_packet_of_a_pod_never_leaves_the_node() {
-    let bench = Bench::new(&node_port(&["+10.244.1.2:80"]));
-    assert!(bench.is_dropped(Pod, &tcp("10.244.1.3:4000", "10.96.0.7:80", "S", b"")));
-    assert!(bench.is_dropped(Pod, &tcp("10.244.1.3:4000", "10.96.0.7:81", "S", b"")));
-    assert!(bench.is_dropped(Pod, &udp("10.244.1.3:4000", "10.96.0.99:53", b"")));
-}
-
-#[test]
-fn unserved_port_of_a_load_balancer_address_is_refused_until_the_address_is_given_up() {
-    let mut bench = Bench::new(&service(1, &[(LoadBalancerIp, Tcp, "192.0.2.200:80")], &["+10.244.1.2:80"]));
-    let other = tcp("192.0.2.1:4000", "192.0.2.200:81", "S", b"");
-    let (action, frame) = bench.run(Uplink, &other);
-    assert_eq!((action, describe(&frame).as_str()), (SENT, "tcp 192.0.2.200:81 > 192.0.2.1:4000 RA"));
-    bench.plane.apply(&[Op::DeleteFrontend { key: key(Tcp, "192.0.2.200:80") }]).expect("applies");
-    assert!(bench.is_untouched(Uplink, &other));
-}
-
-#[test]
 fn pods_reach_the_outside_as_the_node() {
     let bench = Bench::new(&[]);
     let out = bench.translated(Pod, &tcp("10.244.1.2:4000", "192.0.2.1:6443", "S", b""));
@@ -338,24 +156,6 @@ fn pods_reach_the_outside_as_the_node() {
     assert_eq!(out, format!("echo 192.0.2.11 > 192.0.2.1 id {id}"));
     let back = echo("192.0.2.1", "192.0.2.11", id, true);
     assert_eq!(bench.translated(Uplink, &back), "echo reply 192.0.2.1 > 10.244.1.2 id 77");
-}
-
-#[test]
-fn pods_reach_pods_and_nodes_as_themselves() {
-    let bench = Bench::new(&[]);
-    for target in ["10.244.1.3:80", "10.244.2.3:80", "192.0.2.11:53", "192.0.2.12:10250"] {
-        assert!(bench.is_untouched(Pod, &tcp("10.244.1.2:4000", target, "S", b"")), "{target}");
-    }
-}
-
-#[test]
-fn pod_addresses_never_leak_in_what_cannot_be_translated() {
-    let bench = Bench::new(&[]);
-    let mut gre = udp("10.244.1.2:1", "192.0.2.1:1", b"12345678");
-    gre[23] = 47;
-    fix_ip_checksum(&mut gre);
-    assert!(bench.is_dropped(Pod, &gre));
-    assert_eq!(bench.plane.stats().expect("stats").drop_untranslatable, 1);
 }
 
 #[test]
@@ -406,37 +206,6 @@ fn fragments_follow_the_first() {
 }
 
 #[test]
-fn malformed_packets_pass_untouched() {
-    let bench = Bench::new(&node_port(&["+10.244.1.2:80"]));
-    let sound = tcp("192.0.2.1:4000", "192.0.2.11:30008", "S", b"payload");
-    // The kernel runs no program on less than an IP header.
-    for length in 34..54 {
-        let cut = &sound[..length];
-        assert!(bench.is_untouched(Uplink, cut), "cut to {length} bytes");
-        assert!(bench.is_untouched(Pod, cut), "cut to {length} bytes");
-    }
-    for (offset, value) in [(14, 0x41), (14, 0x65), (14, 0x4f), (16, 0xff), (17, 0x05), (12, 0x86)] {
-        let mut frame = sound.clone();
-        frame[offset] = value;
-        assert!(bench.is_untouched(Uplink, &frame), "byte {offset} = {value:#x}");
-    }
-    // Whatever comes: no crash, and a verdict that the kernel knows.
-    let mut seed = 1u64;
-    for _ in 0..2000 {
-        let mut frame = sound.clone();
-        for _ in 0..3 {
-            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            let at = 14 + (seed >> 33) as usize % (frame.len() - 14);
-            frame[at] = (seed >> 25) as u8;
-        }
-        for program in [Uplink, Pod] {
-            let (action, _) = bench.run(program, &frame);
-            assert!([TO_STACK, DROPPED, SENT].contains(&action), "{action}");
-        }
-    }
-}
-
-#[test]
 fn expired_state_is_collected_and_live_state_is_not() {
     let bench = Bench::new(&node_port(&["+10.244.1.2:80"]));
     let client = "192.0.2.1:4000";
@@ -462,7 +231,7 @@ fn ports_of_closed_connections_are_taken_again_before_they_expire() {
     let mut config = pins.config();
     config.snat_ports = 10_000..=10_001;
     let (plane, _) = DataPlane::open(config).expect("opens");
-    let bench = Bench { plane, _pins: pins };
+    let bench = Bench { plane, pins };
     for port in 4000..4050 {
         let pod = format!("10.244.1.2:{port}");
         let (action, out) = bench.run(Pod, &tcp(&pod, "192.0.2.1:80", "S", b""));
@@ -475,4 +244,10 @@ fn ports_of_closed_connections_are_taken_again_before_they_expire() {
     let outcomes: Vec<i32> = (5000..5020).map(open).collect();
     assert_eq!(outcomes.iter().filter(|action| **action == TO_STACK).count(), 2, "{outcomes:?}");
     assert_eq!(bench.plane.stats().expect("stats").drop_flow_full, 18);
+}
+
+#[test]
+fn the_data_plane_may_move_between_threads() {
+    fn is_send<T: Send>() {}
+    is_send::<DataPlane>();
 }

@@ -216,7 +216,7 @@ fn killed_agent_is_not_missed_and_its_successor_takes_over() {
 }
 
 #[test]
-fn recreated_cgroup_and_interface_are_attached_anew() {
+fn recreated_cgroup_is_attached_anew_although_its_old_links_look_alive() {
     let mut lan = Lan::new();
     publish(&mut lan, 1, &["10.244.1.2:8080"]);
     serve(&lan.nodes[0].pods[0], "web", 8080);
@@ -226,6 +226,25 @@ fn recreated_cgroup_and_interface_are_attached_anew() {
     lan.nodes[1].stop_agent();
     lan.nodes[1].start_agent();
     assert_eq!(lan.nodes[1].client(2).ask("tcp 10.96.0.7:80"), "web 10.244.2.2 peer 10.96.0.7:80");
+}
+
+#[test]
+fn links_of_pods_that_are_gone_are_removed() {
+    let mut lan = Lan::new();
+    let node = &mut lan.nodes[0];
+    let links = node.config().bpffs.join("links");
+    let pinned = |ifindex: u32| links.join(format!("pod-{ifindex}")).exists();
+    let (first, second) = (node.space.ifindex("dm2"), node.space.ifindex("dm3"));
+    assert!(pinned(first) && pinned(second));
+    node.space.command("ip link del dm2");
+    node.plane().detach_pod(first).expect("a gone interface is no error");
+    assert!(!pinned(first) && pinned(second));
+    // Gone while no agent runs.
+    node.stop_agent();
+    node.space.command("ip link del dm3");
+    node.pods.clear();
+    node.start_agent();
+    assert!(!pinned(second));
 }
 
 #[test]

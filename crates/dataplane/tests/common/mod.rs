@@ -9,6 +9,7 @@ use daymark_dataplane::{Config, DataPlane};
 use daymark_model::Protocol;
 use daymark_plan::tables::{Frontend, FrontendKey, FrontendKind, Op, ServiceEntry, Slot};
 
+pub mod bench;
 pub mod frames;
 pub mod net;
 

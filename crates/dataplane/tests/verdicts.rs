@@ -1,0 +1,207 @@
+//! One packet in, one packet out: each test says what happens to a packet, and why it must. Here
+//! who is served, who is refused, and who is dropped.
+
+mod common;
+
+use common::bench::{Bench, DROPPED, SENT, TO_STACK, node_port};
+use common::frames::{describe, echo, fix_ip_checksum, tcp, udp};
+use common::{entry, key, service};
+use daymark_dataplane::PacketProgram::{Pod, Uplink};
+use daymark_model::Protocol::Tcp;
+use daymark_plan::tables::FrontendKind::{LoadBalancerIp, NodePort};
+use daymark_plan::tables::{Frontend, Op, ServiceEntry};
+
+#[test]
+fn without_endpoints_tcp_is_reset_and_udp_unreachable() {
+    let bench = Bench::new(&node_port(&[]));
+    let (action, frame) = bench.run(Uplink, &tcp("192.0.2.1:4000", "192.0.2.11:30008", "S", b""));
+    assert_eq!(action, SENT);
+    assert_eq!(describe(&frame), "tcp 192.0.2.11:30008 > 192.0.2.1:4000 RA");
+    assert_eq!(frame[42..46], 1001u32.to_be_bytes(), "acknowledges the SYN");
+    assert_eq!(frame[0..6], [2, 0, 0, 0, 0, 1], "back to the sender");
+
+    let long = udp("192.0.2.1:4000", "192.0.2.11:30008", &[7; 900]);
+    for question in [udp("192.0.2.1:4000", "192.0.2.11:30008", b""), long] {
+        let (action, frame) = bench.run(Uplink, &question);
+        assert_eq!(action, SENT);
+        assert_eq!(describe(&frame), "error 192.0.2.11 > 192.0.2.1 about 192.0.2.1:4000 > 192.0.2.11:30008");
+    }
+    assert!(bench.is_dropped(Uplink, &tcp("192.0.2.1:4000", "192.0.2.11:30008", "R", b"")));
+}
+
+#[test]
+fn connection_that_no_table_remembers_is_reset() {
+    let bench = Bench::new(&node_port(&["+10.244.1.2:80"]));
+    let (action, frame) = bench.run(Uplink, &tcp("192.0.2.1:4000", "192.0.2.11:30008", "A", b"data"));
+    assert_eq!(action, SENT);
+    assert_eq!(describe(&frame), "tcp 192.0.2.11:30008 > 192.0.2.1:4000 R");
+    assert_eq!(frame[38..42], 5000u32.to_be_bytes(), "sequence is what the client acknowledged");
+}
+
+#[test]
+fn policy_local_without_a_local_backend_drops_clients_outside_and_serves_those_inside() {
+    let mut ops = vec![Op::PutService { id: 1, entry: entry(1, &["10.244.2.2:80"]) }];
+    let frontend = Frontend { service: 1, kind: NodePort, local_only: true, source_checked: false };
+    ops.push(Op::PutFrontend { key: key(Tcp, "192.0.2.11:30008"), frontend });
+    let bench = Bench::new(&ops);
+    assert!(bench.is_dropped(Uplink, &tcp("192.0.2.1:4000", "192.0.2.11:30008", "S", b"")));
+    let inside = tcp("192.0.2.12:4000", "192.0.2.11:30008", "S", b"");
+    assert!(bench.translated(Uplink, &inside).ends_with("> 10.244.2.2:80 S"));
+}
+
+#[test]
+fn slots_are_divided_between_policies() {
+    let slots = entry(1, &["+10.244.1.2:80", "10.244.2.2:80"]).slots;
+    let entry = ServiceEntry { generation: 1, slots, n_local: 1, cluster_from: 1, ..Default::default() };
+    let local = Frontend { service: 1, kind: NodePort, local_only: true, source_checked: false };
+    let cluster = Frontend { local_only: false, ..local };
+    let bench = Bench::new(&[
+        Op::PutService { id: 1, entry },
+        Op::PutFrontend { key: key(Tcp, "192.0.2.11:30001"), frontend: local },
+        Op::PutFrontend { key: key(Tcp, "192.0.2.11:30002"), frontend: cluster },
+    ]);
+    for port in 4000..4030 {
+        let client = format!("192.0.2.1:{port}");
+        let text = bench.translated(Uplink, &tcp(&client, "192.0.2.11:30001", "S", b""));
+        assert!(text.ends_with("> 10.244.1.2:80 S"), "{text}");
+        let text = bench.translated(Uplink, &tcp(&client, "192.0.2.11:30002", "S", b""));
+        assert!(text.ends_with("> 10.244.2.2:80 S"), "{text}");
+    }
+}
+
+#[test]
+fn source_ranges_admit_only_their_clients() {
+    let frontend = Frontend { service: 1, kind: LoadBalancerIp, local_only: false, source_checked: true };
+    let mut bench = Bench::new(&[
+        Op::PutService { id: 1, entry: entry(1, &["+10.244.1.2:80"]) },
+        Op::PutSourceRanges { id: 1, ranges: vec!["192.0.2.0/30".parse().expect("CIDR")] },
+        Op::PutFrontend { key: key(Tcp, "192.0.2.200:80"), frontend },
+    ]);
+    let near = tcp("192.0.2.1:4000", "192.0.2.200:80", "S", b"");
+    let far = tcp("192.0.2.9:4000", "192.0.2.200:80", "S", b"");
+    assert_eq!(bench.translated(Uplink, &near), "tcp 192.0.2.1:4000 > 10.244.1.2:80 S");
+    assert!(bench.is_dropped(Uplink, &far));
+    let ranges = vec!["192.0.2.8/29".parse().expect("CIDR")];
+    bench.plane.apply(&[Op::PutSourceRanges { id: 1, ranges }]).expect("applies");
+    assert_eq!(bench.translated(Uplink, &far), "tcp 192.0.2.9:4000 > 10.244.1.2:80 S");
+    assert!(bench.is_dropped(Uplink, &tcp("192.0.2.1:4001", "192.0.2.200:80", "S", b"")));
+    assert_eq!(bench.plane.stats().expect("stats").drop_source_range, 2);
+}
+
+#[test]
+fn affinity_keeps_a_client_at_its_backend_and_remembers_that_it_is_local() {
+    let backends = ["+10.244.1.2:80", "10.244.2.2:80", "10.244.2.3:80", "+10.244.1.3:80"];
+    let entry = ServiceEntry { affinity_seconds: 60, ..entry(1, &backends) };
+    let mut ops = node_port(&backends);
+    ops.push(Op::PutService { id: 1, entry });
+    let bench = Bench::new(&ops);
+    for client in ["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4", "192.0.2.5"] {
+        let backend_of = |port: u16| {
+            let text =
+                bench.translated(Uplink, &tcp(&format!("{client}:{port}"), "192.0.2.11:30008", "S", b""));
+            let local = text.contains("> 10.244.1.");
+            assert_eq!(
+                text.contains(&format!(" {client}:")),
+                local,
+                "only local backends see the client: {text}"
+            );
+            text.split("> ").nth(1).expect("target").to_owned()
+        };
+        let first = backend_of(4000);
+        assert!((4001..4010).all(|port| backend_of(port) == first));
+    }
+}
+
+#[test]
+fn pods_and_cluster_ips_are_unreachable_from_outside() {
+    let bench = Bench::new(&node_port(&["+10.244.1.2:80"]));
+    assert!(bench.is_dropped(Uplink, &tcp("192.0.2.1:4000", "10.244.1.2:80", "S", b"")));
+    assert!(bench.is_dropped(Uplink, &echo("192.0.2.1", "10.244.1.2", 1, false)));
+    assert!(bench.is_dropped(Uplink, &tcp("192.0.2.1:4000", "10.96.0.7:80", "S", b"")));
+    assert!(bench.is_dropped(Uplink, &tcp("192.0.2.1:4000", "10.96.99.99:80", "S", b"")));
+    assert!(bench.is_untouched(Uplink, &tcp("192.0.2.12:4000", "10.244.1.2:80", "S", b"")));
+    assert!(bench.is_untouched(Uplink, &tcp("10.244.2.2:4000", "10.244.1.2:80", "S", b"")));
+    assert_eq!(bench.plane.stats().expect("stats").drop_isolation, 2);
+}
+
+#[test]
+fn cluster_ip_in_a_packet_of_a_pod_never_leaves_the_node() {
+    let bench = Bench::new(&node_port(&["+10.244.1.2:80"]));
+    assert!(bench.is_dropped(Pod, &tcp("10.244.1.3:4000", "10.96.0.7:80", "S", b"")));
+    assert!(bench.is_dropped(Pod, &tcp("10.244.1.3:4000", "10.96.0.7:81", "S", b"")));
+    assert!(bench.is_dropped(Pod, &udp("10.244.1.3:4000", "10.96.0.99:53", b"")));
+}
+
+#[test]
+fn unserved_port_of_a_load_balancer_address_is_refused_until_the_address_is_given_up() {
+    let mut bench = Bench::new(&service(1, &[(LoadBalancerIp, Tcp, "192.0.2.200:80")], &["+10.244.1.2:80"]));
+    let other = tcp("192.0.2.1:4000", "192.0.2.200:81", "S", b"");
+    let (action, frame) = bench.run(Uplink, &other);
+    assert_eq!((action, describe(&frame).as_str()), (SENT, "tcp 192.0.2.200:81 > 192.0.2.1:4000 RA"));
+    bench.plane.apply(&[Op::DeleteFrontend { key: key(Tcp, "192.0.2.200:80") }]).expect("applies");
+    assert!(bench.is_untouched(Uplink, &other));
+}
+
+#[test]
+fn pods_reach_pods_and_nodes_as_themselves() {
+    let bench = Bench::new(&[]);
+    for target in ["10.244.1.3:80", "10.244.2.3:80", "192.0.2.11:53", "192.0.2.12:10250"] {
+        assert!(bench.is_untouched(Pod, &tcp("10.244.1.2:4000", target, "S", b"")), "{target}");
+    }
+}
+
+#[test]
+fn pod_addresses_never_leak_in_what_cannot_be_translated() {
+    let bench = Bench::new(&[]);
+    let mut gre = udp("10.244.1.2:1", "192.0.2.1:1", b"12345678");
+    gre[23] = 47;
+    fix_ip_checksum(&mut gre);
+    assert!(bench.is_dropped(Pod, &gre));
+    assert_eq!(bench.plane.stats().expect("stats").drop_untranslatable, 1);
+}
+
+#[test]
+fn malformed_packets_pass_untouched() {
+    let bench = Bench::new(&node_port(&["+10.244.1.2:80"]));
+    let sound = tcp("192.0.2.1:4000", "192.0.2.11:30008", "S", b"payload");
+    // The kernel runs no program on less than an IP header.
+    for length in 34..54 {
+        let cut = &sound[..length];
+        assert!(bench.is_untouched(Uplink, cut), "cut to {length} bytes");
+        assert!(bench.is_untouched(Pod, cut), "cut to {length} bytes");
+    }
+    for (offset, value) in [(14, 0x41), (14, 0x65), (14, 0x4f), (16, 0xff), (17, 0x05), (12, 0x86)] {
+        let mut frame = sound.clone();
+        frame[offset] = value;
+        assert!(bench.is_untouched(Uplink, &frame), "byte {offset} = {value:#x}");
+    }
+    // Whatever comes: no crash, and a verdict that the kernel knows.
+    let mut seed = 1u64;
+    for _ in 0..2000 {
+        let mut frame = sound.clone();
+        for _ in 0..3 {
+            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            let at = 14 + (seed >> 33) as usize % (frame.len() - 14);
+            frame[at] = (seed >> 25) as u8;
+        }
+        for program in [Uplink, Pod] {
+            let (action, _) = bench.run(program, &frame);
+            assert!([TO_STACK, DROPPED, SENT].contains(&action), "{action}");
+        }
+    }
+}
+
+#[test]
+fn cluster_members_come_and_go() {
+    let mut bench = Bench::new(&[]);
+    let probe = tcp("192.0.2.13:4000", "10.244.1.2:80", "S", b"");
+    let out = tcp("10.244.1.2:4000", "192.0.2.13:80", "S", b"");
+    assert!(bench.is_dropped(Uplink, &probe));
+    assert!(bench.translated(Pod, &out).starts_with("tcp 192.0.2.11:"));
+    bench.plane.set_cluster_sources(vec!["192.0.2.13/32".parse().expect("CIDR")]).expect("sets");
+    assert!(bench.is_untouched(Uplink, &probe));
+    let another = tcp("10.244.1.2:4001", "192.0.2.13:80", "S", b"");
+    assert!(bench.is_untouched(Pod, &another));
+    bench.plane.set_cluster_sources(Vec::new()).expect("sets");
+    assert!(bench.is_dropped(Uplink, &probe));
+}
