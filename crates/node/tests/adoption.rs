@@ -65,7 +65,13 @@ fn a_killed_owner_leaves_its_containers_to_the_next() {
         assert_eq!(exit.code, 3);
         assert!(log(&runtime, &short.id).await.contains("gone"));
         pid(main);
-        let mut session = runtime.exec(&main.id, ExecSpec { argv: vec!["touch".into(), "/tmp/stop".into()], ..ExecSpec::default() }).await.expect("exec");
+        let mut session = runtime
+            .exec(
+                &main.id,
+                ExecSpec { argv: vec!["touch".into(), "/tmp/stop".into()], ..ExecSpec::default() },
+            )
+            .await
+            .expect("exec");
         assert_eq!(session.control.wait().await.expect("ends"), 0);
         let mut events = runtime.events();
         if let ContainerState::Running { .. } = runtime.container(&main.id).await.expect("known").state {
@@ -73,8 +79,12 @@ fn a_killed_owner_leaves_its_containers_to_the_next() {
         }
         assert_eq!(ended(&runtime, &main.id).await.code, 9);
         let text = log(&runtime, &main.id).await;
-        let numbers = text.lines().filter_map(|line| line.rsplit(' ').next()?.parse::<u32>().ok()).collect::<Vec<_>>();
-        assert!(numbers.len() > 30 && numbers.iter().copied().eq(1..=numbers.len() as u32), "no line was lost: {text}");
+        let numbers =
+            text.lines().filter_map(|line| line.rsplit(' ').next()?.parse::<u32>().ok()).collect::<Vec<_>>();
+        assert!(
+            numbers.len() > 30 && numbers.iter().copied().eq(1..=numbers.len() as u32),
+            "no line was lost: {text}"
+        );
         let next = runtime.create_sandbox(sandbox("a2")).await.expect("sandbox");
         assert_ne!(next.ip, pods[0].ip, "the adopted pod keeps its address");
         for uid in ["a1", "a2"] {
@@ -94,10 +104,15 @@ fn a_shim_that_dies_takes_its_containers_along_and_is_reported() {
         let shim = status.netns.components().nth(2).and_then(|part| part.as_os_str().to_str()?.parse().ok());
         let mut events = runtime.events();
         kill(shim.expect("pid of the shim"));
-        let RuntimeEvent::ContainerExited { exit, .. } = events.recv().await.expect("tells") else { panic!() };
+        let RuntimeEvent::ContainerExited { exit, .. } = events.recv().await.expect("tells") else {
+            panic!()
+        };
         assert_eq!((exit.code, exit.reason.as_str()), (137, "ContainerStatusUnknown"));
         assert_eq!(events.recv().await.expect("tells"), RuntimeEvent::SandboxDied { pod_uid: "b1".into() });
-        assert!(!std::path::Path::new(&format!("/proc/{container}/root/bin")).exists(), "the container is dead");
+        assert!(
+            !std::path::Path::new(&format!("/proc/{container}/root/bin")).exists(),
+            "the container is dead"
+        );
         assert!(!runtime.sandbox("b1").await.expect("known").ready);
         let again = runtime.create_sandbox(sandbox("b1")).await.expect("made anew");
         assert!(again.ready && again.containers.is_empty());
@@ -131,9 +146,15 @@ fn a_shim_is_small() {
         let runtime = node.open().await;
         let status = node.pod(&runtime, "d1").await;
         run(&runtime, "d1", shell("main", &busybox(&runtime), "sleep 1000")).await;
-        let shim = status.netns.components().nth(2).expect("pid").as_os_str().to_str().expect("text").to_owned();
+        let shim =
+            status.netns.components().nth(2).expect("pid").as_os_str().to_str().expect("text").to_owned();
         let text = std::fs::read_to_string(format!("/proc/{shim}/smaps_rollup")).expect("smaps");
-        let kib = |key: &str| text.lines().filter_map(|l| l.strip_prefix(key)).filter_map(|l| l.trim().split(' ').next()?.parse::<u64>().ok()).sum::<u64>();
+        let kib = |key: &str| {
+            text.lines()
+                .filter_map(|l| l.strip_prefix(key))
+                .filter_map(|l| l.trim().split(' ').next()?.parse::<u64>().ok())
+                .sum::<u64>()
+        };
         println!("shim: private dirty {} KiB, rss {} KiB", kib("Private_Dirty:"), kib("Rss:"));
         assert!(kib("Private_Dirty:") < 6 << 10, "{text}");
     });

@@ -16,7 +16,10 @@ fn a_container_runs_and_its_output_and_exit_code_are_kept() {
         let script = "echo out; echo err >&2; hostname; cat /etc/resolv.conf; echo $FROM_IMAGE; exit 3";
         let (log, exit) = output(&runtime, "a1", shell("main", &image, script)).await;
         assert!(log.contains("stdout F out\n") && log.contains("stderr F err\n"), "{log}");
-        assert!(log.contains("stdout F pod-a1\n") && log.contains("stdout F nameserver 10.96.0.10\n"), "{log}");
+        assert!(
+            log.contains("stdout F pod-a1\n") && log.contains("stdout F nameserver 10.96.0.10\n"),
+            "{log}"
+        );
         assert!(log.contains("stdout F yes\n"), "{log}");
         assert_eq!((exit.code, exit.signal, exit.reason.as_str()), (3, None, "Error"));
         runtime.remove_sandbox("a1").await.expect("removes");
@@ -31,7 +34,8 @@ fn containers_of_a_pod_share_its_network_and_memory_and_not_their_processes() {
         let runtime = node.open().await;
         let status = node.pod(&runtime, "b1").await;
         let image = busybox(&runtime);
-        run(&runtime, "b1", shell("one", &image, "echo shared > /dev/shm/x; exec nc -l -p 8000 -e echo hi")).await;
+        run(&runtime, "b1", shell("one", &image, "echo shared > /dev/shm/x; exec nc -l -p 8000 -e echo hi"))
+            .await;
         let script = "until nc 127.0.0.1 8000 </dev/null; do sleep 0.05; done; cat /dev/shm/x; ls -d /proc/[0-9]* | wc -l; ip -4 addr show eth0 | grep inet; ip route; arp -n";
         let (log, _) = output(&runtime, "b1", shell("two", &image, script)).await;
         assert!(log.contains("F hi\n") && log.contains("F shared\n"), "{log}");
@@ -51,7 +55,8 @@ fn pods_reach_each_other_through_the_node() {
         node.pod(&runtime, "c2").await;
         let image = busybox(&runtime);
         run(&runtime, "c1", shell("server", &image, "while :; do nc -l -p 80 -e echo from-c1; done")).await;
-        let script = format!("for i in $(seq 50); do nc {} 80 </dev/null && exit 0; sleep 0.05; done; exit 1", one.ip);
+        let script =
+            format!("for i in $(seq 50); do nc {} 80 </dev/null && exit 0; sleep 0.05; done; exit 1", one.ip);
         let (log, exit) = output(&runtime, "c2", shell("client", &image, &script)).await;
         assert_eq!(exit.code, 0, "{log}");
         assert!(log.contains("from-c1"), "{log}");
@@ -100,7 +105,9 @@ fn signals_stop_a_container_and_events_tell() {
         assert_eq!(runtime.stop_signal(&id).await.expect("known"), 10, "the image says SIGUSR1");
         runtime.kill_container(&id, 15).await.expect("signals");
         let event = events.recv().await.expect("event");
-        let RuntimeEvent::ContainerExited { pod_uid, id: ended_id, exit } = event else { panic!("{event:?}") };
+        let RuntimeEvent::ContainerExited { pod_uid, id: ended_id, exit } = event else {
+            panic!("{event:?}")
+        };
         assert_eq!((pod_uid.as_str(), &ended_id, exit.code), ("e1", &id, 7));
         assert!(log(&runtime, &id).await.contains("stdout F bye\n"));
         let id = run(&runtime, "e1", shell("main", &busybox(&runtime), "sleep 1000")).await;
@@ -116,9 +123,12 @@ fn memory_limits_hold_and_their_kill_is_named() {
     on_node(|node| async move {
         let runtime = node.open().await;
         node.pod(&runtime, "f1").await;
-        let mut spec = shell("main", &busybox(&runtime), "dd if=/dev/zero of=/dev/null bs=200M count=1; exit $?");
-        spec.command = Some(["dd", "if=/dev/zero", "of=/dev/null", "bs=200M", "count=1"].map(String::from).into());
-        spec.resources = Resources { memory_limit: Some(16 << 20), cpu_limit_millis: Some(500), ..Resources::default() };
+        let mut spec =
+            shell("main", &busybox(&runtime), "dd if=/dev/zero of=/dev/null bs=200M count=1; exit $?");
+        spec.command =
+            Some(["dd", "if=/dev/zero", "of=/dev/null", "bs=200M", "count=1"].map(String::from).into());
+        spec.resources =
+            Resources { memory_limit: Some(16 << 20), cpu_limit_millis: Some(500), ..Resources::default() };
         let (log, exit) = output(&runtime, "f1", spec).await;
         assert_eq!((exit.code, exit.reason.as_str()), (137, "OOMKilled"), "{log}");
     });
@@ -130,7 +140,11 @@ fn users_groups_capabilities_and_read_only_roots() {
         let runtime = node.open().await;
         node.pod(&runtime, "g1").await;
         let image = busybox(&runtime);
-        let mut spec = shell("main", &image, "id; grep Cap /proc/self/status; grep NoNewPrivs /proc/self/status; touch /x; pwd");
+        let mut spec = shell(
+            "main",
+            &image,
+            "id; grep Cap /proc/self/status; grep NoNewPrivs /proc/self/status; touch /x; pwd",
+        );
         spec.security.run_as_user = Some(1000);
         spec.security.supplemental_groups = vec![3000];
         spec.security.read_only_rootfs = true;
@@ -150,7 +164,10 @@ fn users_groups_capabilities_and_read_only_roots() {
         spec.security.run_as_non_root = true;
         let id = runtime.create_container("g1", spec).await.expect("creates");
         let error = runtime.start_container(&id).await.expect_err("root");
-        assert!(error.to_string().contains("container has runAsNonRoot and image will run as root"), "{error}");
+        assert!(
+            error.to_string().contains("container has runAsNonRoot and image will run as root"),
+            "{error}"
+        );
     });
 }
 
@@ -164,11 +181,18 @@ fn volumes_sub_paths_and_the_termination_message() {
         std::fs::write(volume.join("file"), "content\n").expect("file");
         std::os::unix::fs::symlink("/etc", volume.join("escape")).expect("link");
         let mount = |sub: Option<&str>, target: &str, read_only| Mount {
-            source: volume.clone(), sub_path: sub.map(str::to_owned), target: target.into(), read_only,
+            source: volume.clone(),
+            sub_path: sub.map(str::to_owned),
+            target: target.into(),
+            read_only,
         };
         let script = "cat /data/file /one; echo new > /sub/made; echo x > /data/no; echo last words > /dev/termination-log";
         let mut spec = shell("main", &busybox(&runtime), script);
-        spec.mounts = vec![mount(None, "/data", true), mount(Some("file"), "/one", true), mount(Some("deep/er"), "/sub", false)];
+        spec.mounts = vec![
+            mount(None, "/data", true),
+            mount(Some("file"), "/one", true),
+            mount(Some("deep/er"), "/sub", false),
+        ];
         let id = run(&runtime, "h1", spec.clone()).await;
         ended(&runtime, &id).await;
         let text = log(&runtime, &id).await;
@@ -196,14 +220,21 @@ fn a_sandbox_that_cannot_be_made_leaves_nothing() {
         let mut spec = sandbox("i1");
         spec.sysctls = [("kernel.hostname".to_owned(), "evil".to_owned())].into();
         let error = runtime.create_sandbox(spec).await.expect_err("forbidden");
-        assert!(error.to_string().contains("default/pod-i1") && error.to_string().contains("kernel.hostname"), "{error}");
+        assert!(
+            error.to_string().contains("default/pod-i1") && error.to_string().contains("kernel.hostname"),
+            "{error}"
+        );
         let mut spec = sandbox("../i2");
         spec.hostname = "x".into();
         runtime.create_sandbox(spec).await.expect_err("bad uid");
         assert_eq!(node.leftovers(), Vec::<String>::new());
         assert!(runtime.sandboxes().await.is_empty());
         let first = node.pod(&runtime, "i3").await;
-        assert_eq!(first.ip.to_string(), "10.244.1.3", "the failed one's address was given back, but not at once again");
+        assert_eq!(
+            first.ip.to_string(),
+            "10.244.1.3",
+            "the failed one's address was given back, but not at once again"
+        );
     });
 }
 
@@ -225,7 +256,9 @@ fn starting_is_quick() {
             runtime.remove_sandbox(&uid).await.expect("removes");
             removals.push(begin.elapsed());
         }
-        for (name, times) in [("sandbox", &mut sandboxes), ("container", &mut starts), ("removal", &mut removals)] {
+        for (name, times) in
+            [("sandbox", &mut sandboxes), ("container", &mut starts), ("removal", &mut removals)]
+        {
             times.sort();
             println!("{name}: median {:?}, worst {:?}", times[5], times[9]);
         }

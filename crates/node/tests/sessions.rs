@@ -25,7 +25,11 @@ fn exec_gives_streams_and_the_exit_code() {
         let runtime = node.open().await;
         node.pod(&runtime, "a1").await;
         let id = run(&runtime, "a1", shell("main", &busybox(&runtime), "sleep 1000")).await;
-        let spec = ExecSpec { argv: argv("cat; echo problem >&2; echo $FROM_IMAGE; exit 5"), tty: false, stdin: true };
+        let spec = ExecSpec {
+            argv: argv("cat; echo problem >&2; echo $FROM_IMAGE; exit 5"),
+            tty: false,
+            stdin: true,
+        };
         let mut session = runtime.exec(&id, spec).await.expect("exec");
         let mut stdin = session.stdin.take().expect("stdin");
         stdin.write_all(b"typed\n").await.expect("writes");
@@ -44,13 +48,17 @@ fn exec_with_a_terminal_has_one_and_its_size() {
         let runtime = node.open().await;
         node.pod(&runtime, "b1").await;
         let id = run(&runtime, "b1", shell("main", &busybox(&runtime), "sleep 1000")).await;
-        let spec = ExecSpec { argv: argv("tty; read x; stty size; echo got $x; exit 4"), tty: true, stdin: true };
+        let spec =
+            ExecSpec { argv: argv("tty; read x; stty size; echo got $x; exit 4"), tty: true, stdin: true };
         let mut session = runtime.exec(&id, spec).await.expect("exec");
         session.control.resize(132, 43).expect("resizes");
         let mut stdin = session.stdin.take().expect("stdin");
         stdin.write_all(b"hello\n").await.expect("writes");
         let text = all(session.stdout.take()).await;
-        assert!(text.contains("/dev/pts/") && text.contains("43 132") && text.contains("got hello"), "{text}");
+        assert!(
+            text.contains("/dev/pts/") && text.contains("43 132") && text.contains("got hello"),
+            "{text}"
+        );
         assert_eq!(session.control.wait().await.expect("ends"), 4);
     });
 }
@@ -85,7 +93,10 @@ fn a_session_that_is_dropped_ends_its_program() {
         let spec = ExecSpec { argv: argv("exec sleep 777"), ..ExecSpec::default() };
         let session = runtime.exec(&id, spec).await.expect("exec");
         drop(session);
-        let count = ExecSpec { argv: argv("ls /proc/*/cmdline >/dev/null; cat /proc/[0-9]*/cmdline | grep -c 777"), ..ExecSpec::default() };
+        let count = ExecSpec {
+            argv: argv("ls /proc/*/cmdline >/dev/null; cat /proc/[0-9]*/cmdline | grep -c 777"),
+            ..ExecSpec::default()
+        };
         for _ in 0..100 {
             let mut session = runtime.exec(&id, count.clone()).await.expect("exec");
             // The counting shell itself has the number in its arguments.
@@ -106,7 +117,8 @@ fn attach_talks_to_the_containers_own_program() {
     on_node(|node| async move {
         let runtime = node.open().await;
         node.pod(&runtime, "e1").await;
-        let mut spec = shell("main", &busybox(&runtime), "while read x; do echo got $x; done; echo end; exit 6");
+        let mut spec =
+            shell("main", &busybox(&runtime), "while read x; do echo got $x; done; echo end; exit 6");
         (spec.stdin, spec.stdin_once) = (true, true);
         let id = run(&runtime, "e1", spec).await;
         let mut session = runtime.attach(&id, true).await.expect("attaches");
@@ -133,6 +145,9 @@ fn a_container_with_a_terminal_can_be_attached() {
         session.stdin.as_mut().expect("stdin").write_all(b"me\n").await.expect("writes");
         assert_eq!(session.control.wait().await.expect("ends"), 2);
         assert!(all(session.stdout.take()).await.contains("got me"));
-        assert!(log(&runtime, &id).await.contains("/dev/pts/") || log(&runtime, &id).await.contains("/dev/console"));
+        assert!(
+            log(&runtime, &id).await.contains("/dev/pts/")
+                || log(&runtime, &id).await.contains("/dev/console")
+        );
     });
 }

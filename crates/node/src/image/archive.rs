@@ -60,7 +60,9 @@ impl Store {
         } else if members.has("manifest.json") {
             self.load_docker(&members)
         } else {
-            Err(corrupt("it is neither a docker archive (manifest.json) nor an OCI layout (index.json)".into()))
+            Err(corrupt(
+                "it is neither a docker archive (manifest.json) nor an OCI layout (index.json)".into(),
+            ))
         }
     }
 
@@ -116,7 +118,8 @@ impl Store {
         mut names: Vec<String>,
         docker: &[DockerEntry],
     ) -> Result<ImageInfo, ImageError> {
-        let described = manifest.config.as_ref().ok_or_else(|| members.corrupt("a manifest has no config".into()))?;
+        let described =
+            manifest.config.as_ref().ok_or_else(|| members.corrupt("a manifest has no config".into()))?;
         let config_path = members.blob_path(described)?;
         for entry in docker.iter().filter(|entry| entry.config == config_path) {
             names.extend(entry.repo_tags.iter().flatten().cloned());
@@ -226,7 +229,9 @@ impl Members {
         let content = self.bytes(&self.blob_path(descriptor)?)?;
         let found = HashReader::new(&*content).finish().map_err(|error| self.corrupt(error.to_string()))?;
         if found != descriptor.digest {
-            return Err(self.corrupt(format!("a document has digest {found} instead of {}", descriptor.digest)));
+            return Err(
+                self.corrupt(format!("a document has digest {found} instead of {}", descriptor.digest))
+            );
         }
         Ok(content)
     }

@@ -7,11 +7,11 @@ use std::path::Path;
 
 use serde_json::json;
 
+use super::ImageError;
 use super::config;
 use super::index::{LayerRef, Record};
 use super::store::{Store, io_error, layer_name, tag};
 use super::stream::digest_of;
-use super::ImageError;
 
 /// Tag and the version that its page shows.
 const TAGS: [(&str, &str); 3] = [("v1", "v1"), ("v2", "v2"), ("latest", "v1")];
@@ -22,8 +22,14 @@ impl Store {
     pub fn install_builtin(&self, program: &Path) -> Result<(), ImageError> {
         let file = File::open(program).map_err(|cause| io_error("opening", program, cause))?;
         let meta = file.metadata().map_err(|cause| io_error("opening", program, cause))?;
-        let identity =
-            format!("daymark web {} {} {} {}.{}", meta.dev(), meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec());
+        let identity = format!(
+            "daymark web {} {} {} {}.{}",
+            meta.dev(),
+            meta.ino(),
+            meta.len(),
+            meta.mtime(),
+            meta.mtime_nsec()
+        );
         let diff_id = digest_of(identity.as_bytes());
         let name = layer_name(&diff_id);
         let place = self.root.join("layers").join(&name);
@@ -97,12 +103,17 @@ fn fill(root: &Path, program: &File) -> io::Result<()> {
     let target = root.join("daymark");
     copy(program, &File::create(&target)?)?;
     fs::set_permissions(&target, fs::Permissions::from_mode(0o755))?;
-    for (directory, mode) in [("etc", 0o755), ("tmp", 0o1777), ("bin", 0o755), ("root", 0o700), ("run", 0o755)] {
+    for (directory, mode) in
+        [("etc", 0o755), ("tmp", 0o1777), ("bin", 0o755), ("root", 0o700), ("run", 0o755)]
+    {
         fs::create_dir(root.join(directory))?;
         fs::set_permissions(root.join(directory), fs::Permissions::from_mode(mode))?;
     }
     symlink("/daymark", root.join("bin/daymark"))?;
-    fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/daymark\nnobody:x:65534:65534:nobody:/:/daymark\n")?;
+    fs::write(
+        root.join("etc/passwd"),
+        "root:x:0:0:root:/root:/daymark\nnobody:x:65534:65534:nobody:/:/daymark\n",
+    )?;
     fs::write(root.join("etc/group"), "root:x:0:\nnogroup:x:65534:\n")?;
     Ok(())
 }

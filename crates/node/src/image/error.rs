@@ -12,7 +12,9 @@ pub enum ImageError {
         cause: String,
     },
     /// Not in the store, and the policy is `Never`.
-    #[error("container image {image:?} is not present with pull policy of Never; load it with `daymark image load FILE`")]
+    #[error(
+        "container image {image:?} is not present with pull policy of Never; load it with `daymark image load FILE`"
+    )]
     NeverPull {
         /// As given.
         image: String,

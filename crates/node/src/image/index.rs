@@ -51,9 +51,7 @@ impl Index {
         entry.tags.extend(record.tags);
         entry.digests.extend(record.digests);
         entry.builtin |= record.builtin;
-        self.images.retain(|other, image| {
-            other == id || !image.tags.is_empty() || !image.digests.is_empty()
-        });
+        self.images.retain(|other, image| other == id || !image.tags.is_empty() || !image.digests.is_empty());
     }
 
     /// The id of the image that a name, digest or id leads to.
@@ -77,9 +75,14 @@ impl Index {
 
     /// Removes a name, and the image with its last name; by id removes all names. `used_by` names a
     /// container that needs an image. Returns whether the image itself went.
-    pub fn remove(&mut self, image: &str, used_by: impl Fn(&str) -> Option<String>) -> Result<bool, ImageError> {
+    pub fn remove(
+        &mut self,
+        image: &str,
+        used_by: impl Fn(&str) -> Option<String>,
+    ) -> Result<bool, ImageError> {
         let id = self.find(image)?.ok_or_else(|| ImageError::NotPresent { image: image.to_owned() })?;
-        let record = self.images.get_mut(&id).ok_or_else(|| ImageError::NotPresent { image: image.to_owned() })?;
+        let record =
+            self.images.get_mut(&id).ok_or_else(|| ImageError::NotPresent { image: image.to_owned() })?;
         if record.builtin {
             let cause = "it is part of daymark itself".to_owned();
             return Err(ImageError::InUse { image: image.to_owned(), cause });

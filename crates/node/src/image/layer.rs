@@ -89,9 +89,12 @@ impl Unpacker {
                 self.directories.push((path.to_owned(), times(entry)));
             }
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-                let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let file = rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o600)).map_err(fail)?;
-                let copied = io::copy(entry, &mut std::fs::File::from(file)).map_err(|error| io_error(path, error))?;
+                let flags =
+                    OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let file =
+                    rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o600)).map_err(fail)?;
+                let copied =
+                    io::copy(entry, &mut std::fs::File::from(file)).map_err(|error| io_error(path, error))?;
                 if copied != entry.size() && kind != EntryType::GNUSparse {
                     return Err(LayerError::Corrupt(format!("{} is cut short", path.display())));
                 }
@@ -252,7 +255,8 @@ fn attributes<R: Read>(
     }
     let times = times(entry);
     for (key, value) in extended(entry)? {
-        let at = format!("/proc/self/fd/{}/{}", std::os::fd::AsRawFd::as_raw_fd(parent), name.to_string_lossy());
+        let at =
+            format!("/proc/self/fd/{}/{}", std::os::fd::AsRawFd::as_raw_fd(parent), name.to_string_lossy());
         // What the file system or our rights don't allow is left out, as other runtimes do.
         if let Err(error) = rustix::fs::lsetxattr(&*at, &*key, &value, XattrFlags::empty()) {
             tracing::debug!(path = %path.display(), key, %error, "extended attribute left out");
@@ -262,7 +266,8 @@ fn attributes<R: Read>(
 }
 
 fn extended<R: Read>(entry: &mut Entry<'_, R>) -> Result<Vec<(String, Vec<u8>)>, LayerError> {
-    let Some(extensions) = entry.pax_extensions().map_err(|error| LayerError::Corrupt(error.to_string()))? else {
+    let Some(extensions) = entry.pax_extensions().map_err(|error| LayerError::Corrupt(error.to_string()))?
+    else {
         return Ok(Vec::new());
     };
     let mut found = Vec::new();
@@ -294,7 +299,9 @@ fn times<R: Read>(entry: &Entry<'_, R>) -> Timestamps {
 
 fn link_target<R: Read>(entry: &Entry<'_, R>, path: &Path) -> Result<PathBuf, LayerError> {
     let target = entry.link_name().map_err(|error| corrupt(path, &error))?;
-    Ok(target.ok_or_else(|| LayerError::Corrupt(format!("{} is a link to nothing", path.display())))?.into_owned())
+    Ok(target
+        .ok_or_else(|| LayerError::Corrupt(format!("{} is a link to nothing", path.display())))?
+        .into_owned())
 }
 
 /// Removes whatever has this name, without following it.

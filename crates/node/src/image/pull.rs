@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::TryStreamExt;
+use oci_client::Reference;
 use oci_client::client::{Client, ClientConfig, ClientProtocol};
 use oci_client::errors::{OciDistributionError, OciErrorCode};
 use oci_client::manifest::{
@@ -14,7 +15,6 @@ use oci_client::manifest::{
     OCI_IMAGE_MEDIA_TYPE,
 };
 use oci_client::secrets::RegistryAuth;
-use oci_client::Reference;
 
 use super::config::{self, Descriptor, Manifest};
 use super::reference::ImageName;
@@ -22,8 +22,12 @@ use super::store::{Import, Store, io_error};
 use super::stream::{HashReader, digest_of};
 use super::{ImageError, ImageInfo, PullSecrets, RegistryConfig};
 
-const ACCEPTED: [&str; 4] =
-    [OCI_IMAGE_MEDIA_TYPE, IMAGE_MANIFEST_MEDIA_TYPE, OCI_IMAGE_INDEX_MEDIA_TYPE, IMAGE_MANIFEST_LIST_MEDIA_TYPE];
+const ACCEPTED: [&str; 4] = [
+    OCI_IMAGE_MEDIA_TYPE,
+    IMAGE_MANIFEST_MEDIA_TYPE,
+    OCI_IMAGE_INDEX_MEDIA_TYPE,
+    IMAGE_MANIFEST_LIST_MEDIA_TYPE,
+];
 
 /// Told how far a pull is: bytes had, bytes in all (0 until known).
 pub type Progress = Arc<dyn Fn(u64, u64) + Send + Sync>;
@@ -160,8 +164,14 @@ impl Attempt<'_> {
             let tags = if name.digest().is_some() { Vec::new() } else { vec![name.full()] };
             let digests = vec![format!("{}@{digest}", name.repository())];
             let label = name.full();
-            let result =
-                store.import(Import { label: &label, config: &config, tags, digests, open: &mut open, layers });
+            let result = store.import(Import {
+                label: &label,
+                config: &config,
+                tags,
+                digests,
+                open: &mut open,
+                layers,
+            });
             if result.is_err() {
                 store.collect();
             }
@@ -256,9 +266,8 @@ impl Attempt<'_> {
         let (image, cause) = (self.name.full(), with_sources(&error));
         match &error {
             OciDistributionError::ImageManifestNotFoundError(_) => ImageError::NotFound { image, cause },
-            OciDistributionError::UnauthorizedError { .. } | OciDistributionError::AuthenticationFailure(_) => {
-                ImageError::Unauthorized { image, cause }
-            }
+            OciDistributionError::UnauthorizedError { .. }
+            | OciDistributionError::AuthenticationFailure(_) => ImageError::Unauthorized { image, cause },
             OciDistributionError::RegistryError { envelope, .. } => {
                 let code = envelope.errors.first().map(|first| &first.code);
                 match code {
@@ -276,7 +285,9 @@ impl Attempt<'_> {
                 }
             }
             OciDistributionError::ServerError { code: 404, .. } => ImageError::NotFound { image, cause },
-            OciDistributionError::ServerError { code: 401 | 403, .. } => ImageError::Unauthorized { image, cause },
+            OciDistributionError::ServerError { code: 401 | 403, .. } => {
+                ImageError::Unauthorized { image, cause }
+            }
             OciDistributionError::DigestError(_) => self.corrupt(cause),
             _ => self.failed(cause),
         }

@@ -115,8 +115,11 @@ impl Store {
         let _busy = self.lock("imports.lock", rustix::fs::FlockOperation::LockShared)?;
         let parsed = config::parse(import.label, import.config)?;
         if parsed.diff_ids.len() != import.layers {
-            let cause =
-                format!("it has {} layers but its configuration names {}", import.layers, parsed.diff_ids.len());
+            let cause = format!(
+                "it has {} layers but its configuration names {}",
+                import.layers,
+                parsed.diff_ids.len()
+            );
             return Err(ImageError::Corrupt { image: import.label.to_owned(), cause });
         }
         let mut layers = Vec::new();
@@ -233,7 +236,8 @@ impl Store {
     /// Deletes layers that neither an image nor a living container needs. Skipped while an import
     /// runs: the next removal does it.
     pub(super) fn collect(&self) {
-        let Ok(_quiet) = self.lock("imports.lock", rustix::fs::FlockOperation::NonBlockingLockExclusive) else {
+        let Ok(_quiet) = self.lock("imports.lock", rustix::fs::FlockOperation::NonBlockingLockExclusive)
+        else {
             return;
         };
         let Ok(_lock) = self.lock("index.lock", rustix::fs::FlockOperation::LockExclusive) else { return };
@@ -260,7 +264,8 @@ impl Store {
         let Ok(entries) = fs::read_dir(self.root.join("leases")) else { return Vec::new() };
         let mut living = Vec::new();
         for entry in entries.flatten() {
-            let lease = fs::read(entry.path()).ok().and_then(|text| serde_json::from_slice::<Lease>(&text).ok());
+            let lease =
+                fs::read(entry.path()).ok().and_then(|text| serde_json::from_slice::<Lease>(&text).ok());
             match lease {
                 Some(lease) if lease.owner.exists() => {
                     living.push((entry.file_name().to_string_lossy().into_owned(), lease));

@@ -41,7 +41,10 @@ pub fn decompress<'a>(mut stream: impl Read + 'a) -> io::Result<Box<dyn Read + '
     let mut magic = Vec::with_capacity(6);
     stream.by_ref().take(6).read_to_end(&mut magic)?;
     let compressed = |name: &str| {
-        io::Error::new(io::ErrorKind::InvalidData, format!("{name} compression is not supported, use gzip or zstd"))
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("{name} compression is not supported, use gzip or zstd"),
+        )
     };
     let kind = (magic.starts_with(&[0x1f, 0x8b]), magic.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]));
     if magic.starts_with(b"BZh") {
@@ -52,7 +55,9 @@ pub fn decompress<'a>(mut stream: impl Read + 'a) -> io::Result<Box<dyn Read + '
     }
     let whole = io::Cursor::new(magic).chain(stream);
     Ok(match kind {
-        (true, _) => Box::new(flate2::read::MultiGzDecoder::new(io::BufReader::with_capacity(64 << 10, whole))),
+        (true, _) => {
+            Box::new(flate2::read::MultiGzDecoder::new(io::BufReader::with_capacity(64 << 10, whole)))
+        }
         (_, true) => Box::new(zstd::stream::read::Decoder::new(whole)?),
         _ => Box::new(whole),
     })

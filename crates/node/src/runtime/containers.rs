@@ -7,9 +7,7 @@ use std::sync::atomic::Ordering;
 
 use super::client::{self, Connection};
 use super::pod::{Pod, lock};
-use super::{
-    ContainerId, ContainerSpec, ContainerState, ExecSession, Result, Runtime, RuntimeError,
-};
+use super::{ContainerId, ContainerSpec, ContainerState, ExecSession, Result, Runtime, RuntimeError};
 use crate::image::{ImageInfo, Store};
 use crate::shim::protocol::{ContainerRecord, PodDir, Request, Response};
 
@@ -25,8 +23,11 @@ impl Runtime {
         let (store, dir, wanted) = (self.inner.store.clone(), pod.dir.clone(), id.clone());
         let log_path = self.log_file(uid, &spec.name, spec.attempt);
         let name = spec.name.clone();
-        let place = [("DAYMARK_NODE", &self.inner.config.node_name), ("DAYMARK_NAMESPACE", &pod.record().spec.namespace)]
-            .map(|(name, value)| format!("{name}={value}"));
+        let place = [
+            ("DAYMARK_NODE", &self.inner.config.node_name),
+            ("DAYMARK_NAMESPACE", &pod.record().spec.namespace),
+        ]
+        .map(|(name, value)| format!("{name}={value}"));
         let made = tokio::task::spawn_blocking(move || {
             write_container(&store, &dir, wanted.clone(), spec, log_path, &place).inspect_err(|_| {
                 store.release(&wanted.0);
@@ -48,7 +49,11 @@ impl Runtime {
                 ContainerState::Running { .. } => "running",
                 _ => "exited",
             };
-            return Err(RuntimeError::WrongState { name: status.spec.name, state: state.into(), operation: "start" });
+            return Err(RuntimeError::WrongState {
+                name: status.spec.name,
+                state: state.into(),
+                operation: "start",
+            });
         }
         let response = self.ask(&pod, &Request::Start { id: id.clone() }).await;
         pod.refresh(id);
@@ -107,7 +112,8 @@ impl Runtime {
             let cause = format!("container {} is not running", status.spec.name);
             return Err(RuntimeError::Exec { cause, code: 126 });
         }
-        let broken = |error: std::io::Error| RuntimeError::Shim { uid: uid.clone(), cause: error.to_string() };
+        let broken =
+            |error: std::io::Error| RuntimeError::Shim { uid: uid.clone(), cause: error.to_string() };
         let mut connection = Connection::ask(&pod.record().socket, &request).await.map_err(broken)?;
         match connection.next_with_fds().await.map_err(broken)? {
             (Some(Response::Failed(failure)), _) => {

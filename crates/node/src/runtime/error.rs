@@ -28,7 +28,9 @@ pub enum RuntimeError {
         operation: &'static str,
     },
     /// All addresses of the node's pod CIDR are taken.
-    #[error("no free address in {cidr}: all {size} are taken; delete pods or give the node a larger pod CIDR")]
+    #[error(
+        "no free address in {cidr}: all {size} are taken; delete pods or give the node a larger pod CIDR"
+    )]
     NoAddress {
         /// The node's pod CIDR.
         cidr: String,

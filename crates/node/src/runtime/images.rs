@@ -30,7 +30,12 @@ impl Runtime {
     }
 
     /// Pulls where the registry can be reached. Pods that want the same image wait for one pull.
-    async fn pull(&self, image: &str, policy: PullPolicy, secrets: &PullSecrets) -> Result<ImageInfo, ImageError> {
+    async fn pull(
+        &self,
+        image: &str,
+        policy: PullPolicy,
+        secrets: &PullSecrets,
+    ) -> Result<ImageInfo, ImageError> {
         let name = ImageName::parse(image)?.full();
         let turn = Arc::clone(lock(&self.inner.pulls).entry(name.clone()).or_default());
         let held = turn.lock().await;

@@ -80,7 +80,10 @@ impl Runtime {
     async fn build_sandbox(&self, pod: &Arc<Pod>) -> std::result::Result<(), String> {
         let record = pod.record();
         if record.socket.as_os_str().len() > MAX_SOCKET {
-            return Err(format!("the path {} is too long for a socket: use a shorter run directory", record.socket.display()));
+            return Err(format!(
+                "the path {} is too long for a socket: use a shorter run directory",
+                record.socket.display()
+            ));
         }
         write_files(&pod.dir, &record).map_err(|error| format!("{}: {error}", pod.dir.display()))?;
         pod.change(|_| ()).map_err(|error| format!("{}: {error}", pod.dir.display()))?;
@@ -121,7 +124,8 @@ impl Runtime {
             if !pod.leaving.load(Ordering::SeqCst) {
                 died(&pod).await;
                 for (id, exit) in pod.shim_died() {
-                    let _ = runtime.events.send(RuntimeEvent::ContainerExited { pod_uid: uid.clone(), id, exit });
+                    let _ =
+                        runtime.events.send(RuntimeEvent::ContainerExited { pod_uid: uid.clone(), id, exit });
                 }
                 tracing::warn!(pod = uid, "the pod's shim ended");
                 let _ = runtime.events.send(RuntimeEvent::SandboxDied { pod_uid: uid });
@@ -242,7 +246,11 @@ fn write_files(dir: &Path, record: &SandboxRecord) -> std::io::Result<()> {
     if let Some(parent) = record.socket.parent() {
         fs::create_dir_all(parent)?;
     }
-    let node = if record.spec.host_network { fs::read_to_string("/etc/hosts").unwrap_or_default() } else { String::new() };
+    let node = if record.spec.host_network {
+        fs::read_to_string("/etc/hosts").unwrap_or_default()
+    } else {
+        String::new()
+    };
     fs::write(pod.etc("hosts"), hosts::text(&record.spec, record.ip, &node))?;
     fs::write(pod.etc("hostname"), format!("{}\n", record.spec.hostname))?;
     fs::write(pod.etc("resolv.conf"), &record.spec.resolv_conf)
@@ -261,8 +269,9 @@ async fn died(pod: &Pod) {
 fn remove_dir(dir: &Path) -> std::result::Result<(), String> {
     crate::shim::unmount_below(dir);
     match fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(format!("{}: {error}", dir.display())),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(format!("{}: {error}", dir.display()))
+        }
         _ => Ok(()),
     }
 }
-

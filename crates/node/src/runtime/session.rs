@@ -42,7 +42,8 @@ impl ExecSession {
             (true, None) => Err(io::Error::new(io::ErrorKind::InvalidData, "a descriptor is missing")),
             (_, fd) => Ok(fd),
         };
-        let (mut stdin, mut stdout, stderr, terminal) = (take(stdin)?, take(stdout)?, take(stderr)?, take(terminal)?);
+        let (mut stdin, mut stdout, stderr, terminal) =
+            (take(stdin)?, take(stdout)?, take(stderr)?, take(terminal)?);
         if let Some(terminal) = &terminal {
             // A terminal of one's own carries both directions.
             if stdin.is_none() && stdout.is_none() {
@@ -115,7 +116,11 @@ impl Stream {
 }
 
 impl AsyncRead for Stream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         loop {
             let mut guard = ready!(self.0.poll_read_ready(cx))?;
             let result = guard.try_io(|fd| {

@@ -10,7 +10,7 @@ use futures::TryStreamExt;
 use rtnetlink::packet_route::link::{InfoData, InfoVeth};
 use rtnetlink::packet_route::neighbour::NeighbourState;
 use rtnetlink::packet_route::route::RouteScope;
-use rtnetlink::{Handle, LinkUnspec, LinkMessageBuilder, LinkVeth, RouteMessageBuilder};
+use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use sha2::{Digest, Sha256};
 
 use crate::runtime::PodLink;
@@ -32,7 +32,13 @@ pub fn pod_mac(ip: Ipv4Addr) -> [u8; 6] {
 }
 
 /// Joins a pod's network namespace to the node's. `node` must be a handle in the node's namespace.
-pub async fn create(node: &Handle, netns: &Path, uid: &str, ip: Ipv4Addr, mtu: u32) -> Result<PodLink, String> {
+pub async fn create(
+    node: &Handle,
+    netns: &Path,
+    uid: &str,
+    ip: Ipv4Addr,
+    mtu: u32,
+) -> Result<PodLink, String> {
     let name = interface_name(uid);
     delete(node, &name).await?;
     let pod_ns = File::open(netns).map_err(|error| format!("{}: {error}", netns.display()))?;
@@ -102,7 +108,8 @@ async fn node_side(node: &Handle, name: &str, ip: Ipv4Addr) -> Result<u32, Strin
 }
 
 async fn pod_side(netns: File, ip: Ipv4Addr) -> Result<(), String> {
-    let (connection, pod) = connect_in(netns).map_err(|error| format!("entering the pod's network: {error}"))?;
+    let (connection, pod) =
+        connect_in(netns).map_err(|error| format!("entering the pod's network: {error}"))?;
     let driver = tokio::spawn(connection);
     let configured = async {
         let index = index_of(&pod, "eth0").await?.ok_or("the pod has no eth0")?;
@@ -117,7 +124,11 @@ async fn pod_side(netns: File, ip: Ipv4Addr) -> Result<(), String> {
             .output_interface(index)
             .onlink()
             .build();
-        pod.route().add(default).execute().await.map_err(|error| format!("adding the pod's default route: {error}"))
+        pod.route()
+            .add(default)
+            .execute()
+            .await
+            .map_err(|error| format!("adding the pod's default route: {error}"))
     };
     let result = configured.await;
     driver.abort();

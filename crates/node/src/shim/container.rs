@@ -72,17 +72,34 @@ impl Streams {
 impl Container {
     /// Makes and starts the container. On failure it is `Exited` with 128 and `StartError`, on disk
     /// too, and nothing of it runs.
-    pub fn start(sandbox: &SandboxRecord, pod: &PodDir<'_>, record: ContainerRecord) -> (Self, Result<(), Failure>) {
+    pub fn start(
+        sandbox: &SandboxRecord,
+        pod: &PodDir<'_>,
+        record: ContainerRecord,
+    ) -> (Self, Result<(), Failure>) {
         let now = jiff::Timestamp::now();
-        let mut container =
-            Self { record, state: ContainerState::Created, outputs: Vec::new(), stdin: None, terminal: None, log: None };
+        let mut container = Self {
+            record,
+            state: ContainerState::Created,
+            outputs: Vec::new(),
+            stdin: None,
+            terminal: None,
+            log: None,
+        };
         let result = container.launch(sandbox, pod);
         container.state = match &result {
             Ok(pid) => ContainerState::Running { pid: *pid, started_at: jiff::Timestamp::now() },
             Err(failure) => {
                 container.release(pod);
                 let message = failure.message.clone();
-                let exit = Exit { code: 128, signal: None, reason: "StartError".into(), message, started_at: now, finished_at: now };
+                let exit = Exit {
+                    code: 128,
+                    signal: None,
+                    reason: "StartError".into(),
+                    message,
+                    started_at: now,
+                    finished_at: now,
+                };
                 ContainerState::Exited(exit)
             }
         };
@@ -121,7 +138,8 @@ impl Container {
         let mut container = if self.record.spec.tty {
             let console = Console::listen(sandbox)?;
             let built = build(builder.with_console_socket(Some(&console.path)), dir)?;
-            let terminal = console::receive(&console.listener).map_err(|e| Failure::new(format!("its terminal: {e}")))?;
+            let terminal = console::receive(&console.listener)
+                .map_err(|e| Failure::new(format!("its terminal: {e}")))?;
             let reader = terminal.try_clone().map_err(Failure::new)?;
             self.outputs.push(Output::new(Stream::Stdout, reader)?);
             self.terminal = Some(terminal);
@@ -162,7 +180,12 @@ impl Container {
                 Ok(0) => open = false,
                 Ok(count) => {
                     total += count;
-                    output.lines.push(output.stream, &stamp(jiff::Timestamp::now()), &buffer[..count], &mut lines);
+                    output.lines.push(
+                        output.stream,
+                        &stamp(jiff::Timestamp::now()),
+                        &buffer[..count],
+                        &mut lines,
+                    );
                     // A client that doesn't keep up with a megabyte is cut off rather than waited for.
                     output.listeners.retain(|fd| nix::unistd::write(fd, &buffer[..count]) == Ok(count));
                     continue;
@@ -186,7 +209,13 @@ impl Container {
     }
 
     /// The first process ended: takes the rest of the output, decides the reason, saves the state.
-    pub fn ended(&mut self, sandbox: &SandboxRecord, pod: &PodDir<'_>, code: i32, signal: Option<i32>) -> Exit {
+    pub fn ended(
+        &mut self,
+        sandbox: &SandboxRecord,
+        pod: &PodDir<'_>,
+        code: i32,
+        signal: Option<i32>,
+    ) -> Exit {
         for index in 0..self.outputs.len() {
             if self.pump(index, 16 << 20) {
                 let (now, mut lines) = (stamp(jiff::Timestamp::now()), Vec::new());
@@ -264,7 +293,8 @@ impl Console {
     pub fn listen(sandbox: &SandboxRecord) -> Result<Self, Failure> {
         let path = sandbox.socket.with_extension("tty");
         let _ = fs::remove_file(&path);
-        let listener = UnixListener::bind(&path).map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
+        let listener = UnixListener::bind(&path)
+            .map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
         Ok(Self { path, listener })
     }
 }
@@ -283,7 +313,8 @@ fn build(builder: ContainerBuilder, dir: &Path) -> Result<OciContainer, Failure>
 pub fn facts(record: &ContainerRecord, root: &Path) -> Result<Facts, Failure> {
     let passwd = rootfs::read_inside(root, "/etc/passwd");
     let group = rootfs::read_inside(root, "/etc/group");
-    let identity = user::resolve(&record.image.user, &record.spec.security, &passwd, &group).map_err(Failure::new)?;
+    let identity =
+        user::resolve(&record.image.user, &record.spec.security, &passwd, &group).map_err(Failure::new)?;
     Ok(Facts { identity, available: setup::available_capabilities() })
 }
 

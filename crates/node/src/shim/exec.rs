@@ -42,7 +42,11 @@ impl Handover {
 
     /// What to send along.
     pub fn fds(&self) -> Vec<BorrowedFd<'_>> {
-        [&self.stdin, &self.stdout, &self.stderr, &self.terminal].into_iter().flatten().map(AsFd::as_fd).collect()
+        [&self.stdin, &self.stdout, &self.stderr, &self.terminal]
+            .into_iter()
+            .flatten()
+            .map(AsFd::as_fd)
+            .collect()
     }
 }
 
@@ -81,7 +85,8 @@ pub fn exec(
         handover.terminal = console::receive(&console.listener).ok();
         built
     } else {
-        let Streams { theirs: [stdin, stdout, stderr], ours } = Streams::new(spec.stdin).map_err(Failure::new)?;
+        let Streams { theirs: [stdin, stdout, stderr], ours } =
+            Streams::new(spec.stdin).map_err(Failure::new)?;
         (handover.stdin, handover.stdout, handover.stderr) = (ours.0, Some(ours.1), Some(ours.2));
         tenant(builder.with_stdin(stdin).with_stdout(stdout).with_stderr(stderr))
     };

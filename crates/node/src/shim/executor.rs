@@ -77,7 +77,9 @@ fn find(name: &str, path: &str) -> Result<PathBuf, (i32, String)> {
     if name.contains('/') {
         return match executable(Path::new(name)) {
             Ok(()) => Ok(PathBuf::from(name)),
-            Err(Errno::ENOENT) => Err((127, format!("exec: {name:?}: stat {name}: no such file or directory"))),
+            Err(Errno::ENOENT) => {
+                Err((127, format!("exec: {name:?}: stat {name}: no such file or directory")))
+            }
             Err(Errno::EISDIR) => Err((126, format!("exec: {name:?}: is a directory"))),
             Err(error) => Err((126, format!("exec: {name:?}: {}", error.desc().to_lowercase()))),
         };

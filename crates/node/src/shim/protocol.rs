@@ -168,7 +168,8 @@ pub fn send(mut stream: &UnixStream, message: &impl Serialize, fds: &[BorrowedFd
     }
     let raw = fds.iter().map(AsRawFd::as_raw_fd).collect::<Vec<RawFd>>();
     let control = [ControlMessage::ScmRights(&raw)];
-    let sent = sendmsg::<()>(stream.as_raw_fd(), &[IoSlice::new(&framed)], &control, MsgFlags::MSG_NOSIGNAL, None)?;
+    let sent =
+        sendmsg::<()>(stream.as_raw_fd(), &[IoSlice::new(&framed)], &control, MsgFlags::MSG_NOSIGNAL, None)?;
     stream.write_all(&framed[sent..])
 }
 

@@ -51,7 +51,8 @@ fn escape(path: &Path) -> String {
 /// Undoes every mount below a container's directory, innermost first.
 pub fn unmount_below(dir: &Path) {
     let Ok(table) = fs::read_to_string("/proc/self/mountinfo") else { return };
-    let mut points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape).collect::<Vec<_>>();
+    let mut points =
+        table.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape).collect::<Vec<_>>();
     points.retain(|point| point.starts_with(dir));
     for point in points.iter().rev() {
         if let Err(error) = umount2(point, MntFlags::MNT_DETACH) {
@@ -110,8 +111,9 @@ pub fn resolve_volumes(record: &ContainerRecord, pod: &PodDir<'_>) -> Result<Vec
         }
         if let Some(sub_path) = mount.sub_path.take().filter(|path| !path.is_empty()) {
             let place = pod.container(&record.id).join("volumes").join(position.to_string());
-            bind_sub_path(&mount.source, &sub_path, &place)
-                .map_err(|error| format!("failed to prepare subPath {sub_path:?} for volumeMount {:?}: {error}", mount.target))?;
+            bind_sub_path(&mount.source, &sub_path, &place).map_err(|error| {
+                format!("failed to prepare subPath {sub_path:?} for volumeMount {:?}: {error}", mount.target)
+            })?;
             mount.source = place;
         }
         if !mount.source.exists() {
@@ -138,7 +140,8 @@ fn bind_sub_path(source: &Path, sub_path: &str, place: &Path) -> io::Result<()> 
     } else {
         fs::File::create(place)?;
     }
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     let tree = rustix::mount::open_tree(&found, "", flags)?;
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
     rustix::mount::move_mount(&tree, "", rustix::fs::CWD, place, flags)?;

@@ -16,7 +16,9 @@ use nix::unistd::Pid;
 
 use super::container::Container;
 use super::exec::{self, Handover};
-use super::protocol::{ContainerRecord, Failure, PodDir, Request, Response, SandboxRecord, send, take_message};
+use super::protocol::{
+    ContainerRecord, Failure, PodDir, Request, Response, SandboxRecord, send, take_message,
+};
 use crate::runtime::{ContainerId, ContainerState};
 
 /// How much output of one container is taken before others get their turn, in bytes.
@@ -104,7 +106,8 @@ impl Server {
         }
         let ready = fds.iter().map(|fd| fd.any().unwrap_or(false)).collect::<Vec<_>>();
         // Streams that ended are taken out of their list, so later ones go first.
-        let mut ready = tokens.into_iter().zip(ready).filter_map(|(token, yes)| yes.then_some(token)).collect::<Vec<_>>();
+        let mut ready =
+            tokens.into_iter().zip(ready).filter_map(|(token, yes)| yes.then_some(token)).collect::<Vec<_>>();
         ready.reverse();
         ready
     }
@@ -132,7 +135,8 @@ impl Server {
 
     fn process_ended(&mut self, pid: i32, code: i32, signal: Option<i32>) {
         let running = |container: &Container| matches!(container.state, ContainerState::Running { pid: p, .. } if p == pid);
-        let found = self.containers.iter().find(|(_, container)| running(container)).map(|(id, _)| id.clone());
+        let found =
+            self.containers.iter().find(|(_, container)| running(container)).map(|(id, _)| id.clone());
         if let Some(id) = found {
             let pod = PodDir(&self.dir);
             let Some(container) = self.containers.get_mut(&id) else { return };
@@ -269,8 +273,8 @@ impl Server {
         let pod = PodDir(&self.dir);
         let path = pod.container(id).join("container.json");
         let text = fs::read(&path).map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
-        let record: ContainerRecord =
-            serde_json::from_slice(&text).map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
+        let record: ContainerRecord = serde_json::from_slice(&text)
+            .map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
         let (container, result) = Container::start(&self.record, &pod, record);
         self.containers.insert(id.clone(), container);
         result
@@ -279,7 +283,8 @@ impl Server {
     fn kill(&self, id: &ContainerId, signal: i32) -> Result<(), Failure> {
         let container = self.containers.get(id).ok_or_else(|| unknown(id))?;
         let ContainerState::Running { pid, .. } = container.state else { return Ok(()) };
-        let signal = Signal::try_from(signal).map_err(|_| Failure::new(format!("there is no signal {signal}")))?;
+        let signal =
+            Signal::try_from(signal).map_err(|_| Failure::new(format!("there is no signal {signal}")))?;
         match kill(Pid::from_raw(pid), signal) {
             Ok(()) | Err(nix::errno::Errno::ESRCH) => Ok(()),
             Err(error) => Err(Failure::new(error)),
@@ -295,7 +300,8 @@ impl Server {
 
     /// Kills a container and takes note of its end.
     fn finish(&mut self, id: &ContainerId) {
-        let Some(ContainerState::Running { pid, .. }) = self.containers.get(id).map(|c| c.state.clone()) else {
+        let Some(ContainerState::Running { pid, .. }) = self.containers.get(id).map(|c| c.state.clone())
+        else {
             return;
         };
         let process = Pid::from_raw(pid);

@@ -25,9 +25,8 @@ pub fn enter(record: &SandboxRecord, pod: &PodDir<'_>) -> Result<(), String> {
     // Fails for a process group leader, which already is on its own.
     let _ = nix::unistd::setsid();
     nix::sys::prctl::set_child_subreaper(true).map_err(|error| format!("becoming a subreaper: {error}"))?;
-    join_cgroup(&record.cgroup_v2_dir).map_err(|error| {
-        format!("joining the cgroup {}: {error}", record.cgroup_v2_dir.display())
-    })?;
+    join_cgroup(&record.cgroup_v2_dir)
+        .map_err(|error| format!("joining the cgroup {}: {error}", record.cgroup_v2_dir.display()))?;
     let mut namespaces = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
     if !record.spec.host_network {
         namespaces |= CloneFlags::CLONE_NEWNET;
@@ -101,9 +100,8 @@ fn loopback_up() -> io::Result<()> {
     }
     request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
     // SAFETY: the request lives as long as the call and names an interface.
-    let result = unsafe {
-        libc::ioctl(std::os::fd::AsRawFd::as_raw_fd(&socket), libc::SIOCSIFFLAGS as _, &request)
-    };
+    let result =
+        unsafe { libc::ioctl(std::os::fd::AsRawFd::as_raw_fd(&socket), libc::SIOCSIFFLAGS as _, &request) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 

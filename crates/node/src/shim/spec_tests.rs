@@ -59,7 +59,8 @@ fn the_last_setting_of_a_variable_wins() {
 
 #[test]
 fn capabilities_follow_add_drop_and_privileged() {
-    let of = |change: fn(&mut ContainerSpec)| capabilities(&record(|spec, _| change(spec)), &facts(0).available);
+    let of =
+        |change: fn(&mut ContainerSpec)| capabilities(&record(|spec, _| change(spec)), &facts(0).available);
     assert_eq!(of(|_| ()).len(), DEFAULT_CAPABILITIES.len());
     let only = of(|s| {
         s.security.cap_drop = vec!["ALL".into()];
@@ -107,5 +108,8 @@ fn the_whole_configuration_is_one_that_libcontainer_reads() {
     let record = record(|spec, _| spec.resources.memory_limit = Some(1 << 20));
     let config = config(&sandbox(), &record, &PodDir(Path::new("/pods/u1")), &[], &facts(0));
     let spec: libcontainer::oci_spec::runtime::Spec = serde_json::from_value(config).expect("a valid spec");
-    assert_eq!(spec.linux().as_ref().and_then(|l| l.cgroups_path().clone()), Some(format!("/n/podu1/{}", "c".repeat(64)).into()));
+    assert_eq!(
+        spec.linux().as_ref().and_then(|l| l.cgroups_path().clone()),
+        Some(format!("/n/podu1/{}", "c".repeat(64)).into())
+    );
 }

@@ -33,7 +33,9 @@ pub fn resolve(user: &str, security: &Security, passwd: &str, group: &str) -> Re
     let uid = match (&account, wanted.as_str()) {
         (_, "") => 0,
         (Some(account), _) => account.uid,
-        (None, text) => text.parse().map_err(|_| format!("unable to find user {text}: no matching entries in passwd file"))?,
+        (None, text) => text
+            .parse()
+            .map_err(|_| format!("unable to find user {text}: no matching entries in passwd file"))?,
     };
     if security.run_as_non_root && uid == 0 {
         return Err(if security.run_as_user.is_some() {

@@ -69,7 +69,8 @@ async fn request(uri: &Uri, tier: u32) -> Result<Answer, String> {
         .map_err(|error| error.to_string())?;
     let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
     let status = response.status().as_u16();
-    let body = Limited::new(response.into_body(), MAX_BODY).collect().await.map_err(|error| error.to_string())?;
+    let body =
+        Limited::new(response.into_body(), MAX_BODY).collect().await.map_err(|error| error.to_string())?;
     driver.abort();
     Ok(Answer { status, body: String::from_utf8_lossy(&body.to_bytes()).into_owned() })
 }

@@ -20,7 +20,8 @@ pub struct Identity {
 impl Identity {
     /// Asks the environment (downward API), then the system.
     pub fn find() -> Self {
-        let env = |names: &[&str]| names.iter().find_map(|name| std::env::var(name).ok()).filter(|v| !v.is_empty());
+        let env =
+            |names: &[&str]| names.iter().find_map(|name| std::env::var(name).ok()).filter(|v| !v.is_empty());
         let resolv_conf = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
         let hostname = || nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned());
         Self {

@@ -78,7 +78,8 @@ fn parse(args: &[String]) -> Result<Command, String> {
             Some((name, value)) if name.starts_with("--") => (name, Some(value.to_owned())),
             _ => (arg.as_str(), None),
         };
-        let mut value = || inline.clone().or_else(|| rest.next().cloned()).ok_or(format!("{name} needs a value"));
+        let mut value =
+            || inline.clone().or_else(|| rest.next().cloned()).ok_or(format!("{name} needs a value"));
         match (getting, name) {
             (false, "--port") => ports.http = Some(number(name, &value()?)?),
             (false, "--tcp-echo") => ports.tcp_echo.push(number(name, &value()?)?),
@@ -144,7 +145,8 @@ mod tests {
         let ports = Ports { http: Some(8080), tcp_echo: vec![7], udp_echo: vec![7, 9] };
         let given = args("--port=8080 --tcp-echo 7 --udp-echo 7 --udp-echo=9");
         assert_eq!(given, Ok(Command::Serve(ports)));
-        let get = Command::Get { url: "http://a/b?c=d".into(), count: 3, timeout: Duration::from_millis(500) };
+        let get =
+            Command::Get { url: "http://a/b?c=d".into(), count: 3, timeout: Duration::from_millis(500) };
         assert_eq!(args("get --count 3 --timeout 0.5 http://a/b?c=d"), Ok(get));
     }
 

@@ -31,7 +31,8 @@ pub fn text(visit: &Visit<'_>) -> String {
         None => {}
         Some((_, Ok(answer))) => {
             for line in answer.lines() {
-                let line = line.strip_prefix("-> ").map_or(format!("-> {line}"), |rest| format!("-> -> {rest}"));
+                let line =
+                    line.strip_prefix("-> ").map_or(format!("-> {line}"), |rest| format!("-> -> {rest}"));
                 text.push_str(&format!("{line}\n"));
             }
         }
@@ -141,7 +142,8 @@ mod tests {
 
     #[test]
     fn the_next_tiers_are_shown_below() {
-        let answer = "Hello from api-1 (v1), you are 10.244.1.2\n-> Hello from db-1 (v1), you are 10.244.1.3\n";
+        let answer =
+            "Hello from api-1 (v1), you are 10.244.1.2\n-> Hello from db-1 (v1), you are 10.244.1.3\n";
         let (text, html) = show("v1", Some(("http://api".into(), Ok(answer.into()))));
         assert!(text.contains("\n-> Hello from api-1") && text.contains("\n-> -> Hello from db-1"), "{text}");
         assert!(html.contains("Hello from db-1"));

@@ -55,7 +55,8 @@ pub async fn run(port: u16, identity: Identity) -> Result<(), String> {
         let _ = told.wait_for(|stop| *stop).await;
     };
     let service = router(site).into_make_service_with_connect_info::<SocketAddr>();
-    let server = tokio::spawn(async move { axum::serve(listener, service).with_graceful_shutdown(graceful).await });
+    let server =
+        tokio::spawn(async move { axum::serve(listener, service).with_graceful_shutdown(graceful).await });
     tokio::select! {
         _ = term.recv() => {}
         _ = interrupt.recv() => {}
@@ -85,11 +86,16 @@ fn router(site: Arc<Site>) -> Router {
 
 async fn home(State(site): Shared, ConnectInfo(client): Client, headers: HeaderMap) -> Response {
     let number = site.requests.fetch_add(1, Ordering::Relaxed) + 1;
-    let tier = headers.get(TIER_HEADER).and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok()).unwrap_or(0);
+    let tier =
+        headers.get(TIER_HEADER).and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok()).unwrap_or(0);
     let backend = match &site.backend {
         None => None,
-        Some(url) if tier >= MAX_TIERS => Some((url.clone(), Err("the tiers call each other in a loop".to_owned()))),
-        Some(url) => Some((url.clone(), client::get(url, BACKEND_TIMEOUT, tier + 1).await.map(|answer| answer.body))),
+        Some(url) if tier >= MAX_TIERS => {
+            Some((url.clone(), Err("the tiers call each other in a loop".to_owned())))
+        }
+        Some(url) => {
+            Some((url.clone(), client::get(url, BACKEND_TIMEOUT, tier + 1).await.map(|answer| answer.body)))
+        }
     };
     let failed = backend.as_ref().is_some_and(|(_, answer)| answer.is_err());
     let status = if failed { StatusCode::BAD_GATEWAY } else { StatusCode::OK };
@@ -103,7 +109,10 @@ async fn home(State(site): Shared, ConnectInfo(client): Client, headers: HeaderM
 
 /// Browsers ask for HTML by name; curl, wget and our own client don't.
 fn wants_html(headers: &HeaderMap) -> bool {
-    headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).is_some_and(|accept| accept.contains("text/html"))
+    headers
+        .get(header::ACCEPT)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|accept| accept.contains("text/html"))
 }
 
 async fn facts(State(site): Shared, ConnectInfo(client): Client) -> Response {

@@ -26,14 +26,19 @@ pub fn program() -> PathBuf {
     let test = std::env::current_exe().expect("path of the test");
     let target = test.parent().and_then(Path::parent).expect("target directory");
     let program = target.join("examples/daymark-node-test");
-    assert!(program.exists(), "{} is missing: run `cargo build -p daymark-node --examples`", program.display());
+    assert!(
+        program.exists(),
+        "{} is missing: run `cargo build -p daymark-node --examples`",
+        program.display()
+    );
     program
 }
 
 /// Runs a test as a node: on a thread in a network namespace of its own.
 pub fn on_node<F: Future<Output = ()>>(test: impl FnOnce(Node) -> F + Send + 'static) {
     let body = move || {
-        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("a network namespace (are you root?)");
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)
+            .expect("a network namespace (are you root?)");
         std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").expect("forwarding");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
         runtime.block_on(async {
@@ -110,7 +115,9 @@ impl Node {
     pub fn leftovers(&self) -> Vec<String> {
         let mut found = Vec::new();
         for place in ["pods", "../run"] {
-            for entry in std::fs::read_dir(self.dir.path().join("state").join(place)).into_iter().flatten().flatten() {
+            for entry in
+                std::fs::read_dir(self.dir.path().join("state").join(place)).into_iter().flatten().flatten()
+            {
                 found.push(entry.path().display().to_string());
             }
         }
@@ -166,7 +173,12 @@ fn remove_cgroup(dir: &Path) {
 /// Names of the interfaces in this thread's network namespace.
 pub fn interfaces() -> Vec<String> {
     let table = std::fs::read_to_string("/proc/thread-self/net/dev").expect("interfaces");
-    table.lines().skip(2).filter_map(|line| line.split(':').next()).map(|name| name.trim().to_owned()).collect()
+    table
+        .lines()
+        .skip(2)
+        .filter_map(|line| line.split(':').next())
+        .map(|name| name.trim().to_owned())
+        .collect()
 }
 
 /// A plain pod.
@@ -248,8 +260,17 @@ pub fn busybox_layer() -> Vec<u8> {
     entry(&mut tar, tar::EntryType::Regular, "bin/busybox", 0o755, &binary);
     let passwd = b"root:x:0:0:root:/root:/bin/sh\nworker:x:1000:1000:w:/home:/bin/sh\n";
     entry(&mut tar, tar::EntryType::Regular, "etc/passwd", 0o644, passwd);
-    entry(&mut tar, tar::EntryType::Regular, "etc/group", 0o644, b"root:x:0:\nworker:x:1000:\nextra:x:2000:worker\n");
-    for name in ["sh", "cat", "echo", "sleep", "id", "ls", "hostname", "ip", "ping", "touch", "env", "pwd", "tty", "stty", "kill", "seq", "dd", "wc", "mount", "grep", "nc", "true", "arp", "head", "tail"] {
+    entry(
+        &mut tar,
+        tar::EntryType::Regular,
+        "etc/group",
+        0o644,
+        b"root:x:0:\nworker:x:1000:\nextra:x:2000:worker\n",
+    );
+    for name in [
+        "sh", "cat", "echo", "sleep", "id", "ls", "hostname", "ip", "ping", "touch", "env", "pwd", "tty",
+        "stty", "kill", "seq", "dd", "wc", "mount", "grep", "nc", "true", "arp", "head", "tail",
+    ] {
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(tar::EntryType::Symlink);
         header.set_size(0);
