@@ -244,6 +244,14 @@ impl DataPlane {
         Ok(self.state.flows()?)
     }
 
+    /// How many instructions the verifier looked at for each program: what loading costs.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    pub fn verifier_cost(&self) -> io::Result<Vec<(&'static str, u32)>> {
+        self.programs.verifier_cost()
+    }
+
     /// Runs a program over a frame that would arrive at an interface (0: loopback), without sending it;
     /// flows that it opens are remembered. For tests and diagnosis.
     ///

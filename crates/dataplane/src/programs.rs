@@ -79,6 +79,16 @@ impl Programs {
     }
 }
 
+impl Programs {
+    /// By program name, sorted.
+    pub fn verifier_cost(&self) -> io::Result<Vec<(&'static str, u32)>> {
+        self.loaded
+            .iter()
+            .map(|(name, fd)| Ok((*name, crate::sys::verified_instructions(fd.as_fd())?)))
+            .collect()
+    }
+}
+
 /// What a program did to one frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {

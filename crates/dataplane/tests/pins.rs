@@ -180,3 +180,18 @@ fn this_kernel_has_what_is_needed() {
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("tests run as root");
     daymark_dataplane::probe().expect("Linux 6.6 or newer");
 }
+
+#[test]
+fn verifier_cost_grows_only_on_purpose() {
+    let pins = Pins::new();
+    let cost = pins.open().verifier_cost().expect("the kernel tells");
+    for (program, instructions) in cost {
+        // On 6.18: uplink 8026, pod 7922, connect4 1210, sendmsg4 1178, recvmsg6 105. Kernels differ.
+        let limit = match program {
+            "uplink" | "pod" => 12_000,
+            "connect4" | "connect6" | "sendmsg4" | "sendmsg6" => 2_000,
+            _ => 200,
+        };
+        assert!((1..limit).contains(&instructions), "{program}: {instructions} of {limit}");
+    }
+}

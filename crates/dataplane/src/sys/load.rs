@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use super::{ElementAttr, MAP_UPDATE_ELEM, address, bpf, owned, raw};
+use super::{ElementAttr, InfoAttr, MAP_UPDATE_ELEM, OBJ_GET_INFO_BY_FD, address, bpf, owned, raw};
 
 const MAP_CREATE: i32 = 0;
 const PROG_LOAD: i32 = 5;
@@ -214,4 +214,17 @@ pub fn load_typed_program<I>(shape: &ProgramShape<'_, I>, log: &mut [u8]) -> io:
         ..ProgLoadAttr::default()
     };
     bpf(PROG_LOAD, &mut attr).map(owned)
+}
+
+/// How many instructions the verifier looked at, over all paths.
+pub fn verified_instructions(program: BorrowedFd<'_>) -> io::Result<u32> {
+    // struct bpf_prog_info, of which this is the 32-bit field at byte 216.
+    let mut info = [0u64; 30];
+    let mut attr = InfoAttr {
+        bpf_fd: raw(program),
+        info_len: size_of_val(&info) as u32,
+        info: info.as_mut_ptr() as u64,
+    };
+    bpf(OBJ_GET_INFO_BY_FD, &mut attr)?;
+    Ok(info[27] as u32)
 }
