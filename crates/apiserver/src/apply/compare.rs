@@ -97,7 +97,7 @@ pub(super) fn is_hollow(value: &Value) -> bool {
 }
 
 /// A list's items by name; of several with one name the last counts.
-fn named_items<'a>(shape: Shape, list: Option<&'a Value>) -> Vec<(String, &'a Value)> {
+fn named_items(shape: Shape, list: Option<&Value>) -> Vec<(String, &Value)> {
     let mut named: Vec<(String, &Value)> = Vec::new();
     for item in list.and_then(Value::as_array).into_iter().flatten() {
         let Ok(name) = shape.item_name(item) else { continue };

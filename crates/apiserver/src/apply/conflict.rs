@@ -14,8 +14,10 @@ pub(super) fn error(contested: &[(Identity, Set)]) -> ApiError {
     for (identity, fields) in contested {
         by_manager.entry(describe(identity)).or_default().extend(fields.paths());
     }
-    let conflicts: Vec<(&String, &String)> =
-        by_manager.iter().flat_map(|(manager, paths)| paths.iter().map(move |path| (manager, path))).collect();
+    let conflicts: Vec<(&String, &String)> = by_manager
+        .iter()
+        .flat_map(|(manager, paths)| paths.iter().map(move |path| (manager, path)))
+        .collect();
     let causes: Vec<_> = conflicts
         .iter()
         .map(|(manager, path)| {

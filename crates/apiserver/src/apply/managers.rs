@@ -63,8 +63,17 @@ pub(super) struct Managers {
 
 /// What is never owned: the identity of the object and what the server writes itself.
 pub(super) fn untracked_fields() -> Set {
-    let metadata = ["name", "namespace", "creationTimestamp", "selfLink", "uid", "clusterName", "generation",
-        "managedFields", "resourceVersion"];
+    let metadata = [
+        "name",
+        "namespace",
+        "creationTimestamp",
+        "selfLink",
+        "uid",
+        "clusterName",
+        "generation",
+        "managedFields",
+        "resourceVersion",
+    ];
     let mut set = Set::default();
     for name in ["apiVersion", "kind", "metadata"] {
         set.insert(&[format!("f:{name}")]);
@@ -134,7 +143,8 @@ impl Managers {
     pub fn contested(&self, own: &Identity, changes: &Comparison) -> Vec<(Identity, Set)> {
         let touched = changes.modified.union(&changes.added);
         let others = self.entries.iter().filter(|(identity, _)| *identity != own);
-        let contested = others.map(|(identity, entry)| (identity.clone(), entry.fields.intersection(&touched)));
+        let contested =
+            others.map(|(identity, entry)| (identity.clone(), entry.fields.intersection(&touched)));
         contested.filter(|(_, fields)| !fields.is_empty()).collect()
     }
 

@@ -61,10 +61,8 @@ impl Set {
     pub fn intersection(&self, other: &Set) -> Set {
         let steps = self.steps.iter().filter_map(|(name, ours)| {
             let theirs = other.steps.get(name)?;
-            let both = Step {
-                member: ours.member && theirs.member,
-                below: ours.below.intersection(&theirs.below),
-            };
+            let both =
+                Step { member: ours.member && theirs.member, below: ours.below.intersection(&theirs.below) };
             both.occupied().then(|| (name.clone(), both))
         });
         Set { steps: steps.collect() }
@@ -94,7 +92,10 @@ impl Set {
                 None => shape.item(),
             };
             let implied = !step.below.is_empty() && field.is_some_and(|field| shape.declares(field));
-            (name.clone(), Step { member: step.member || implied, below: step.below.with_named_fields(inner) })
+            (
+                name.clone(),
+                Step { member: step.member || implied, below: step.below.with_named_fields(inner) },
+            )
         });
         Set { steps: steps.collect() }
     }

@@ -36,7 +36,9 @@ impl Shape {
     pub fn member(self, name: &str) -> Shape {
         let schema: &'static Schema = schema();
         match self {
-            Shape::Struct(ty) if ty.is_kind && (name == "apiVersion" || name == "kind") => Shape::Leaf(&STRING),
+            Shape::Struct(ty) if ty.is_kind && (name == "apiVersion" || name == "kind") => {
+                Shape::Leaf(&STRING)
+            }
             Shape::Struct(ty) => schema.field(ty, name).map_or(Shape::Unknown, of_field),
             Shape::Map(of) => of_ty(of),
             Shape::Open => Shape::Open,

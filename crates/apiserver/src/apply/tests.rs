@@ -75,15 +75,23 @@ fn entries(obj: &Value) -> Vec<(String, String, Option<String>)> {
     let text = |entry: &Value, key: &str| entry[key].as_str().map(str::to_owned);
     let list = obj["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
     list.iter()
-        .map(|e| (text(e, "manager").unwrap_or_default(), text(e, "operation").unwrap_or_default(), text(e, "time")))
+        .map(|e| {
+            (
+                text(e, "manager").unwrap_or_default(),
+                text(e, "operation").unwrap_or_default(),
+                text(e, "time"),
+            )
+        })
         .collect()
 }
 
 #[test]
 fn a_no_op_apply_leaves_the_time_alone() {
-    let config = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "n"}, "data": {"x": "1"}});
+    let config =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "n"}, "data": {"x": "1"}});
     let first = apply(CONFIG_MAP, None, &config, "a", false, "", NOW).expect("it applies");
-    let second = apply(CONFIG_MAP, Some(&first), &config, "a", false, "", "2030-01-01T00:00:00Z").expect("again");
+    let second =
+        apply(CONFIG_MAP, Some(&first), &config, "a", false, "", "2030-01-01T00:00:00Z").expect("again");
     assert_eq!(first, second);
     assert_eq!(entries(&first), [("a".to_owned(), "Apply".to_owned(), Some(NOW.to_owned()))]);
 }
@@ -109,7 +117,8 @@ fn an_untracked_object_stays_untracked_until_it_is_applied() {
     let mut new = json!({"metadata": {"name": "n", "uid": "u"}, "data": {"x": "2"}});
     track(CONFIG_MAP, Some(&old), &mut new, "edit", "", NOW);
     assert!(entries(&new).is_empty());
-    let config = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "n"}, "data": {"y": "1"}});
+    let config =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "n"}, "data": {"y": "1"}});
     let applied = apply(CONFIG_MAP, Some(&new), &config, "a", false, "", NOW).expect("no conflict");
     let names: Vec<String> = entries(&applied).into_iter().map(|(manager, ..)| manager).collect();
     assert_eq!(names, ["a", "before-first-apply"]);
@@ -119,10 +128,12 @@ fn an_untracked_object_stays_untracked_until_it_is_applied() {
 fn kinds_without_a_schema_merge_by_name() {
     let gvk = Gvk { group: "example.com", version: "v1", kind: "Widget" };
     let widget = |spec: Value| json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w"}, "spec": spec});
-    let first = apply(gvk, None, &widget(json!({"a": 1, "l": [1, 2]})), "a", false, "", NOW).expect("it applies");
+    let first =
+        apply(gvk, None, &widget(json!({"a": 1, "l": [1, 2]})), "a", false, "", NOW).expect("it applies");
     let both = apply(gvk, Some(&first), &widget(json!({"b": 1})), "b", false, "", NOW).expect("no conflict");
     assert_eq!(both["spec"], json!({"a": 1, "l": [1, 2], "b": 1}));
-    let error = apply(gvk, Some(&both), &widget(json!({"l": [3]})), "b", false, "", NOW).expect_err("a conflict");
+    let error =
+        apply(gvk, Some(&both), &widget(json!({"l": [3]})), "b", false, "", NOW).expect_err("a conflict");
     assert_eq!(error.message, "Apply failed with 1 conflict: conflict with \"a\": .spec.l");
 }
 
@@ -132,7 +143,14 @@ fn many_updaters_are_folded() {
     for i in 0..15 {
         let before = live.clone();
         live["data"][format!("k{i}")] = "v".into();
-        track(CONFIG_MAP, Some(&before), &mut live, &format!("m{i}"), "", &format!("2026-01-01T00:00:{i:02}Z"));
+        track(
+            CONFIG_MAP,
+            Some(&before),
+            &mut live,
+            &format!("m{i}"),
+            "",
+            &format!("2026-01-01T00:00:{i:02}Z"),
+        );
     }
     let names: Vec<String> = entries(&live).into_iter().map(|(manager, ..)| manager).collect();
     assert_eq!(names.len(), 10);

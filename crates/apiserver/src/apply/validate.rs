@@ -47,7 +47,9 @@ fn check_items(shape: Shape, items: &[Value], path: &str) -> Result<(), String> 
     let mut seen: Vec<String> = Vec::with_capacity(items.len());
     for (i, item) in items.iter().enumerate() {
         if matches!(shape, Shape::Keyed(..)) && !item.is_object() {
-            return Err(format!("{path}: element {i}: associative list with keys may not have non-map elements"));
+            return Err(format!(
+                "{path}: element {i}: associative list with keys may not have non-map elements"
+            ));
         }
         let name = shape.item_name(item).map_err(|key| {
             format!(

@@ -18,8 +18,10 @@ fn aggregated_discovery_lists_resources_with_their_names() {
     assert_eq!(pods["shortNames"], json!(["po"]));
     assert_eq!(pods["categories"], json!(["all"]));
     assert_eq!(pods["scope"], "Namespaced");
-    assert_eq!(find(&pods["subresources"], "subresource", "eviction")["responseKind"],
-        json!({"group": "policy", "version": "v1", "kind": "Eviction"}));
+    assert_eq!(
+        find(&pods["subresources"], "subresource", "eviction")["responseKind"],
+        json!({"group": "policy", "version": "v1", "kind": "Eviction"})
+    );
     let groups = aggregated_groups();
     let apps = groups["items"].as_array().expect("a list").iter().find(|g| g["metadata"]["name"] == "apps");
     let deployments = find(&apps.expect("served")["versions"][0]["resources"], "resource", "deployments");

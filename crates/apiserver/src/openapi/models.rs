@@ -107,12 +107,16 @@ impl Models {
             Ty::Float64 => json!({"type": "number", "format": "double"}),
             Ty::Bytes => json!({"type": "string", "format": "byte"}),
             Ty::Values => json!({"type": "array", "items": {"type": "string"}}),
-            Ty::Quantity => self.special(QUANTITY, json!({"oneOf": [{"type": "string"}, {"type": "number"}]})),
+            Ty::Quantity => {
+                self.special(QUANTITY, json!({"oneOf": [{"type": "string"}, {"type": "number"}]}))
+            }
             Ty::IntOrString => self.special(
                 INT_OR_STRING,
                 json!({"format": "int-or-string", "oneOf": [{"type": "integer"}, {"type": "string"}]}),
             ),
-            Ty::Time => self.special(&format!("{META}.Time"), json!({"type": "string", "format": "date-time"})),
+            Ty::Time => {
+                self.special(&format!("{META}.Time"), json!({"type": "string", "format": "date-time"}))
+            }
             Ty::MicroTime => {
                 self.special(&format!("{META}.MicroTime"), json!({"type": "string", "format": "date-time"}))
             }

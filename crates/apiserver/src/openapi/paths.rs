@@ -24,7 +24,8 @@ struct Operation<'a> {
 pub(super) fn of(group: &str, version: &str, models: &mut Models) -> Map<String, Value> {
     let mut paths = Map::new();
     for resource in schema().resources().iter().filter(|r| r.group == group && r.version == version) {
-        let root = if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") };
+        let root =
+            if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") };
         let collection = match resource.namespaced {
             true => format!("{root}/namespaces/{{namespace}}/{}", resource.plural),
             false => format!("{root}/{}", resource.plural),
@@ -37,7 +38,8 @@ pub(super) fn of(group: &str, version: &str, models: &mut Models) -> Map<String,
         if resource.namespaced && has("list") {
             paths.insert(format!("{root}/{}", resource.plural), main.item(&["list"], false, models));
         }
-        let verbs: Vec<&str> = ["get", "update", "patch", "delete"].into_iter().filter(|verb| has(verb)).collect();
+        let verbs: Vec<&str> =
+            ["get", "update", "patch", "delete"].into_iter().filter(|verb| has(verb)).collect();
         if !verbs.is_empty() {
             paths.insert(format!("{collection}/{{name}}"), main.item(&verbs, true, models));
         }
@@ -103,8 +105,10 @@ impl Operation<'_> {
             operation["requestBody"] = json!({"content": {"*/*": {"schema": schema}}});
         }
         if verb == "patch" {
-            let content: Map<String, Value> =
-                PATCH_TYPES.iter().map(|ty| ((*ty).to_owned(), json!({"schema": {"type": "object"}}))).collect();
+            let content: Map<String, Value> = PATCH_TYPES
+                .iter()
+                .map(|ty| ((*ty).to_owned(), json!({"schema": {"type": "object"}})))
+                .collect();
             operation["requestBody"] = json!({"content": content});
         }
         operation
@@ -135,8 +139,12 @@ fn parameters(verb: &str) -> Vec<Value> {
         ("allowWatchBookmarks", truth),
         ("sendInitialEvents", truth),
     ];
-    let deleting =
-        [("dryRun", text), ("gracePeriodSeconds", number), ("orphanDependents", truth), ("propagationPolicy", text)];
+    let deleting = [
+        ("dryRun", text),
+        ("gracePeriodSeconds", number),
+        ("orphanDependents", truth),
+        ("propagationPolicy", text),
+    ];
     let writing = [("dryRun", text), ("fieldManager", text), ("fieldValidation", text)];
     let known: Vec<(&str, &str)> = match verb {
         "list" => listing.to_vec(),

@@ -52,7 +52,8 @@ fn patches_take_field_validation_and_strategic_merges() {
         patch["x-kubernetes-group-version-kind"],
         json!({"group": "apps", "version": "v1", "kind": "Deployment"})
     );
-    let names: Vec<&Value> = patch["parameters"].as_array().expect("a list").iter().map(|p| &p["name"]).collect();
+    let names: Vec<&Value> =
+        patch["parameters"].as_array().expect("a list").iter().map(|p| &p["name"]).collect();
     assert_eq!(names, ["dryRun", "fieldManager", "fieldValidation", "force"]);
     assert!(patch["requestBody"]["content"]["application/strategic-merge-patch+json"].is_object());
 }
@@ -74,5 +75,8 @@ fn models_carry_merge_rules() {
     let spec = &models["io.k8s.api.apps.v1.DeploymentSpec"];
     assert_eq!(spec["required"], json!(["selector", "template"]));
     assert_eq!(spec["properties"]["strategy"]["x-kubernetes-patch-strategy"], "retainKeys");
-    assert_eq!(models["io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector"]["x-kubernetes-map-type"], "atomic");
+    assert_eq!(
+        models["io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector"]["x-kubernetes-map-type"],
+        "atomic"
+    );
 }

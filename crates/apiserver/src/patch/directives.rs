@@ -31,7 +31,9 @@ pub(super) fn clean(patch: Value) -> Option<Value> {
         Value::Object(map) if map.contains_key(PATCH) => None,
         Value::Object(map) => Some(Value::Object(
             map.into_iter()
-                .filter(|(key, _)| !key.starts_with(ORDER) && !key.starts_with(DELETE_FROM) && key != RETAIN_KEYS)
+                .filter(|(key, _)| {
+                    !key.starts_with(ORDER) && !key.starts_with(DELETE_FROM) && key != RETAIN_KEYS
+                })
                 .filter_map(|(key, value)| Some((key, clean(value)?)))
                 .collect(),
         )),
@@ -59,7 +61,8 @@ pub(super) fn go(value: &Value) -> String {
         Value::String(text) => text.clone(),
         Value::Array(items) => format!("[{}]", items.iter().map(go).collect::<Vec<_>>().join(" ")),
         Value::Object(map) => {
-            let mut entries: Vec<String> = map.iter().map(|(key, value)| format!("{key}:{}", go(value))).collect();
+            let mut entries: Vec<String> =
+                map.iter().map(|(key, value)| format!("{key}:{}", go(value))).collect();
             entries.sort();
             format!("map[{}]", entries.join(" "))
         }

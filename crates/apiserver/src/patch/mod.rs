@@ -26,7 +26,10 @@ pub fn json_patch(doc: &Value, body: &[u8]) -> Result<Value, ApiError> {
         return Err(ApiError::new(
             413,
             "RequestEntityTooLarge",
-            format!("The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {}", patch.0.len()),
+            format!(
+                "The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {}",
+                patch.0.len()
+            ),
         ));
     }
     let mut result = doc.clone();
@@ -40,8 +43,9 @@ pub fn json_patch(doc: &Value, body: &[u8]) -> Result<Value, ApiError> {
         if size > MAX_DOCUMENT {
             return Err(unprocessable("the patch copies too much"));
         }
-        json_patch::patch(&mut result, std::slice::from_ref(operation))
-            .map_err(|e| unprocessable(&format!("the server rejected our request due to an error in our request: {e}")))?;
+        json_patch::patch(&mut result, std::slice::from_ref(operation)).map_err(|e| {
+            unprocessable(&format!("the server rejected our request due to an error in our request: {e}"))
+        })?;
     }
     Ok(result)
 }

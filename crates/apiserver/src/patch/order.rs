@@ -34,10 +34,7 @@ fn identity<'a>(item: &'a Value, merge_key: &str) -> Result<&'a Value, String> {
 /// The place of each item of `items` in `order`.
 fn places(items: &[Value], order: &[Value], merge_key: &str) -> Result<Vec<Option<usize>>, String> {
     let order: Vec<&Value> = order.iter().map(|o| identity(o, merge_key)).collect::<Result<_, _>>()?;
-    items
-        .iter()
-        .map(|item| identity(item, merge_key).map(|id| order.iter().position(|o| *o == id)))
-        .collect()
+    items.iter().map(|item| identity(item, merge_key).map(|id| order.iter().position(|o| *o == id))).collect()
 }
 
 /// Arranges merged items: those of `wanted` in its order, the rest in `server`'s order, each of the rest
@@ -63,7 +60,9 @@ pub(super) fn arrange(
     let mut ours = ours.into_iter().peekable();
     let mut arranged = Vec::new();
     for (place, item) in theirs {
-        while let Some((_, _, ours)) = ours.next_if(|(_, other, _)| !matches!((place, *other), (Some(a), Some(b)) if a < b)) {
+        while let Some((_, _, ours)) =
+            ours.next_if(|(_, other, _)| !matches!((place, *other), (Some(a), Some(b)) if a < b))
+        {
             arranged.push(ours);
         }
         arranged.push(item);

@@ -75,7 +75,11 @@ fn merge_field(original: &mut Object, key: String, mut patch: Value, node: Node<
     let field = node.field(&key);
     match (original.get_mut(&key), patch) {
         (Some(Value::Object(old)), Value::Object(new)) => {
-            *old = if field.strategy == "replace" { new } else { merge_map(std::mem::take(old), new, field.node)? };
+            *old = if field.strategy == "replace" {
+                new
+            } else {
+                merge_map(std::mem::take(old), new, field.node)?
+            };
         }
         (Some(Value::Array(old)), Value::Array(new)) => {
             *old = merge_list(std::mem::take(old), new, &field)?;

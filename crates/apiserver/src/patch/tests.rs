@@ -57,7 +57,10 @@ fn json_patches_apply_whole_or_not_at_all() {
     let good = json!([{"op": "test", "path": "/spec/replicas", "value": 1},
         {"op": "replace", "path": "/spec/replicas", "value": 3},
         {"op": "add", "path": "/spec/list/-", "value": 3}, {"op": "remove", "path": "/spec/list/0"}]);
-    assert_eq!(json_patch(&doc, good.to_string().as_bytes()), Ok(json!({"spec": {"replicas": 3, "list": [2, 3]}})));
+    assert_eq!(
+        json_patch(&doc, good.to_string().as_bytes()),
+        Ok(json!({"spec": {"replicas": 3, "list": [2, 3]}}))
+    );
     let failing = json!([{"op": "test", "path": "/spec/replicas", "value": 2}]);
     assert_eq!(json_patch(&doc, failing.to_string().as_bytes()).expect_err("the test fails").code, 422);
     let missing = json!([{"op": "remove", "path": "/nope"}]);

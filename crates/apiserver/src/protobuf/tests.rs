@@ -70,7 +70,15 @@ fn upstream_vectors_decode_if_they_are_here() {
 #[test]
 fn malformed_bodies_are_bad_requests() {
     let pod = body(&vectors()[0]);
-    for body in [&b""[..], b"k8s", b"k8s\0", b"{}", b"k8s\0\xff", b"k8s\0\x0a\xff\xff\xff\xff\x0f", &pod[..pod.len() - 1]] {
+    for body in [
+        &b""[..],
+        b"k8s",
+        b"k8s\0",
+        b"{}",
+        b"k8s\0\xff",
+        b"k8s\0\x0a\xff\xff\xff\xff\x0f",
+        &pod[..pod.len() - 1],
+    ] {
         assert_eq!(decode(body).expect_err("it is malformed").code, 400);
     }
 }

@@ -26,14 +26,13 @@ pub(super) fn check(
     gvk: Gvk<'_>,
     obj: &mut Value,
 ) -> Result<Vec<String>, ApiError> {
-    let mut checker = Checker { schema, path: String::new(), fields: Vec::new(), within: "", unknown: Vec::new() };
+    let mut checker =
+        Checker { schema, path: String::new(), fields: Vec::new(), within: "", unknown: Vec::new() };
     let checked = match obj {
         Value::Object(map) => checker.structure(ty, map),
-        other => Err(format!(
-            "json: cannot unmarshal {} into Go value of type {}",
-            describe(other),
-            ty.go_name()
-        )),
+        other => {
+            Err(format!("json: cannot unmarshal {} into Go value of type {}", describe(other), ty.go_name()))
+        }
     };
     checked.map_err(|why| {
         ApiError::bad_request(format!(
@@ -250,7 +249,9 @@ fn time(value: &mut Value, digits: u8) -> Result<(), String> {
     let text = match &*value {
         Value::Null => return Ok(()),
         Value::String(text) => text,
-        other => return Err(format!("json: cannot unmarshal {} into Go value of type string", describe(other))),
+        other => {
+            return Err(format!("json: cannot unmarshal {} into Go value of type string", describe(other)));
+        }
     };
     let parsed: jiff::Timestamp = text.parse().map_err(|_| {
         format!("parsing time {text:?} as \"2006-01-02T15:04:05Z07:00\": cannot parse {text:?} as RFC 3339")

@@ -16,9 +16,9 @@ pub fn parse_json(body: &[u8]) -> Result<(Value, Vec<String>), ApiError> {
     let mut state = State { path: String::new(), duplicates: Vec::new() };
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let parsed = Node(&mut state).deserialize(&mut deserializer);
-    let value = parsed
-        .and_then(|value| deserializer.end().map(|()| value))
-        .map_err(|e| ApiError::bad_request(format!("error decoding the request body: json parse error: {e}")))?;
+    let value = parsed.and_then(|value| deserializer.end().map(|()| value)).map_err(|e| {
+        ApiError::bad_request(format!("error decoding the request body: json parse error: {e}"))
+    })?;
     Ok((value, state.duplicates))
 }
 

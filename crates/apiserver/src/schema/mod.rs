@@ -15,9 +15,9 @@ use std::sync::LazyLock;
 use serde_json::Value;
 
 use crate::error::ApiError;
+pub(crate) use check::format_time;
 pub use json::parse_json;
 pub use resources::{Resource, Subresource};
-pub(crate) use check::format_time;
 pub use types::{Field, ListKind, Ty, Type, TypeId};
 
 /// Group, version and kind; the core group is `""`.
@@ -31,7 +31,11 @@ pub struct Gvk<'a> {
 impl Gvk<'_> {
     /// `v1` or `apps/v1`.
     pub fn api_version(&self) -> String {
-        if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) }
+        if self.group.is_empty() {
+            self.version.to_owned()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
     }
 }
 

@@ -60,7 +60,9 @@ impl Resource {
             ("portforward", _) => (core("PodPortForwardOptions"), CONNECT),
             ("binding", _) => (core("Binding"), CREATE),
             ("eviction", _) => (Gvk { group: "policy", version: "v1", kind: "Eviction" }, CREATE),
-            ("token", _) => (Gvk { group: "authentication.k8s.io", version: "v1", kind: "TokenRequest" }, CREATE),
+            ("token", _) => {
+                (Gvk { group: "authentication.k8s.io", version: "v1", kind: "TokenRequest" }, CREATE)
+            }
             ("scale", _) => (Gvk { group: "autoscaling", version: "v1", kind: "Scale" }, CHANGE),
             ("log", _) => (self.gvk(), &["get"][..]),
             ("finalize", _) => (self.gvk(), &["update"][..]),

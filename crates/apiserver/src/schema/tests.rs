@@ -44,37 +44,70 @@ fn unknown_fields_are_pruned_and_told_of() {
             "template": {"spec": {"containers": [{"name": "a"}, {"name": "b", "imag": "x"}]}}}}),
     )
     .expect("types fit");
-    assert_eq!(messages, [
-        "unknown field \"spec.foo\"",
-        "unknown field \"spec.template.spec.containers[1].imag\""
-    ]);
-    assert_eq!(obj["spec"], json!({"replicas": 2,
-        "template": {"spec": {"containers": [{"name": "a"}, {"name": "b"}]}}}));
+    assert_eq!(
+        messages,
+        ["unknown field \"spec.foo\"", "unknown field \"spec.template.spec.containers[1].imag\""]
+    );
+    assert_eq!(
+        obj["spec"],
+        json!({"replicas": 2,
+        "template": {"spec": {"containers": [{"name": "a"}, {"name": "b"}]}}})
+    );
 }
 
 #[test]
 fn wrong_types_are_worded_as_kubernetes_words_them() {
     let cases = [
-        ("Deployment", json!({"spec": {"replicas": "three"}}),
-         "Deployment in version \"v1\" cannot be handled as a Deployment: json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32"),
-        ("Service", json!({"spec": {"ports": [{"port": "http"}]}}),
-         "Service in version \"v1\" cannot be handled as a Service: json: cannot unmarshal string into Go struct field ServicePort.spec.ports.port of type int32"),
-        ("Service", json!({"spec": {"ports": [{"port": 99999999999_i64}]}}),
-         "Service in version \"v1\" cannot be handled as a Service: json: cannot unmarshal number 99999999999 into Go struct field ServicePort.spec.ports.port of type int32"),
-        ("Service", json!({"spec": {"ports": {"port": 1}}}),
-         "Service in version \"v1\" cannot be handled as a Service: json: cannot unmarshal object into Go struct field ServiceSpec.spec.ports of type []v1.ServicePort"),
-        ("Service", json!({"metadata": {"labels": {"a": 1}}}),
-         "Service in version \"v1\" cannot be handled as a Service: json: cannot unmarshal number into Go struct field ObjectMeta.metadata.labels of type string"),
-        ("Service", json!({"spec": {"ports": [{"port": 80, "targetPort": true}]}}),
-         "Service in version \"v1\" cannot be handled as a Service: json: cannot unmarshal bool into Go value of type int32"),
-        ("ConfigMap", json!({"data": "x"}),
-         "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: json: cannot unmarshal string into Go struct field ConfigMap.data of type map[string]string"),
-        ("Secret", json!({"data": {"a": "***"}}),
-         "Secret in version \"v1\" cannot be handled as a Secret: illegal base64 data at input byte 0"),
-        ("Pod", json!([]),
-         "Pod in version \"v1\" cannot be handled as a Pod: json: cannot unmarshal array into Go value of type v1.Pod"),
-        ("Pod", json!({"spec": {"containers": [{"resources": {"limits": {"cpu": "lots"}}}]}}),
-         "Pod in version \"v1\" cannot be handled as a Pod: quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"),
+        (
+            "Deployment",
+            json!({"spec": {"replicas": "three"}}),
+            "Deployment in version \"v1\" cannot be handled as a Deployment: json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32",
+        ),
+        (
+            "Service",
+            json!({"spec": {"ports": [{"port": "http"}]}}),
+            "Service in version \"v1\" cannot be handled as a Service: json: cannot unmarshal string into Go struct field ServicePort.spec.ports.port of type int32",
+        ),
+        (
+            "Service",
+            json!({"spec": {"ports": [{"port": 99999999999_i64}]}}),
+            "Service in version \"v1\" cannot be handled as a Service: json: cannot unmarshal number 99999999999 into Go struct field ServicePort.spec.ports.port of type int32",
+        ),
+        (
+            "Service",
+            json!({"spec": {"ports": {"port": 1}}}),
+            "Service in version \"v1\" cannot be handled as a Service: json: cannot unmarshal object into Go struct field ServiceSpec.spec.ports of type []v1.ServicePort",
+        ),
+        (
+            "Service",
+            json!({"metadata": {"labels": {"a": 1}}}),
+            "Service in version \"v1\" cannot be handled as a Service: json: cannot unmarshal number into Go struct field ObjectMeta.metadata.labels of type string",
+        ),
+        (
+            "Service",
+            json!({"spec": {"ports": [{"port": 80, "targetPort": true}]}}),
+            "Service in version \"v1\" cannot be handled as a Service: json: cannot unmarshal bool into Go value of type int32",
+        ),
+        (
+            "ConfigMap",
+            json!({"data": "x"}),
+            "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: json: cannot unmarshal string into Go struct field ConfigMap.data of type map[string]string",
+        ),
+        (
+            "Secret",
+            json!({"data": {"a": "***"}}),
+            "Secret in version \"v1\" cannot be handled as a Secret: illegal base64 data at input byte 0",
+        ),
+        (
+            "Pod",
+            json!([]),
+            "Pod in version \"v1\" cannot be handled as a Pod: json: cannot unmarshal array into Go value of type v1.Pod",
+        ),
+        (
+            "Pod",
+            json!({"spec": {"containers": [{"resources": {"limits": {"cpu": "lots"}}}]}}),
+            "Pod in version \"v1\" cannot be handled as a Pod: quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
+        ),
     ];
     for (kind, obj, want) in cases {
         assert_eq!(check(kind, obj).expect_err(want), want);
@@ -83,16 +116,22 @@ fn wrong_types_are_worded_as_kubernetes_words_them() {
 
 #[test]
 fn values_come_to_their_canonical_form() {
-    let (obj, messages) = check("Pod", json!({
-        "metadata": {"creationTimestamp": null, "deletionTimestamp": "2026-01-02T03:04:05.678+01:00"},
-        "spec": {"containers": [{"name": "a", "args": [null],
-            "resources": {"limits": {"cpu": 0.5, "memory": "1024Mi"}}}]},
-    }))
+    let (obj, messages) = check(
+        "Pod",
+        json!({
+            "metadata": {"creationTimestamp": null, "deletionTimestamp": "2026-01-02T03:04:05.678+01:00"},
+            "spec": {"containers": [{"name": "a", "args": [null],
+                "resources": {"limits": {"cpu": 0.5, "memory": "1024Mi"}}}]},
+        }),
+    )
     .expect("types fit");
     assert!(messages.is_empty());
     assert_eq!(obj["metadata"], json!({"deletionTimestamp": "2026-01-02T02:04:05Z"}));
-    assert_eq!(obj["spec"]["containers"][0], json!({"name": "a", "args": [""],
-        "resources": {"limits": {"cpu": "500m", "memory": "1Gi"}}}));
+    assert_eq!(
+        obj["spec"]["containers"][0],
+        json!({"name": "a", "args": [""],
+        "resources": {"limits": {"cpu": "500m", "memory": "1Gi"}}})
+    );
 }
 
 #[test]
