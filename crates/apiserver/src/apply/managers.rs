@@ -159,23 +159,32 @@ impl Managers {
         self.entries.retain(|_, entry| !entry.fields.is_empty());
     }
 
-    /// Takes from a manager what nobody owns.
-    pub fn strip(&mut self, own: &Identity) {
+    /// Takes from a manager what nobody owns, and the fields that its requests cannot write.
+    pub fn strip(&mut self, own: &Identity, reset: &[&str]) {
         if let Some(entry) = self.entries.get_mut(own) {
             entry.fields = entry.fields.difference(&untracked_fields());
+            reset.iter().for_each(|field| entry.fields.forget(&format!("f:{field}")));
         }
         self.entries.retain(|_, entry| !entry.fields.is_empty());
     }
 
     /// Writes an update down: what changed is the updater's, beside what was already its own.
-    pub fn record(&mut self, own: Identity, api_version: &str, changes: &Comparison, now: &str) {
+    pub fn record(
+        &mut self,
+        own: Identity,
+        api_version: &str,
+        changes: &Comparison,
+        reset: &[&str],
+        now: &str,
+    ) {
         let previous = self.set(&own).cloned().unwrap_or_default();
         self.yield_to(&own, changes);
-        let taken = changes.modified.union(&changes.added).difference(&untracked_fields());
+        let mut taken = changes.modified.union(&changes.added).difference(&untracked_fields());
+        reset.iter().for_each(|field| taken.forget(&format!("f:{field}")));
         let kept = previous.difference(&changes.removed);
         let time = (!taken.is_empty()).then_some(now);
         self.put(own.clone(), api_version, kept.union(&taken), time);
-        self.strip(&own);
+        self.strip(&own, reset);
     }
 
     /// Folds the oldest updaters into one, when there are too many.

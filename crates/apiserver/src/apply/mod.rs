@@ -19,7 +19,7 @@ mod tests;
 use serde_json::{Map, Value};
 
 use crate::error::ApiError;
-use crate::schema::Gvk;
+use crate::schema::{Gvk, schema};
 use compare::compare;
 use managers::{Identity, Managers, Operation};
 use set::Set;
@@ -46,6 +46,11 @@ pub fn apply(
         return Err(ApiError::bad_request("metadata.managedFields must be nil"));
     }
     validate::validate(root, gvk, config)?;
+    let reset = reset_fields(gvk, subresource);
+    let mut config = config.clone();
+    if let Value::Object(config) = &mut config {
+        config.retain(|name, _| !reset.contains(&name.as_str()));
+    }
     let api_version = gvk.api_version();
     let mut before = live.cloned().unwrap_or_else(|| blank(gvk));
     let mut managers = Managers::decode(take_managed_fields(&mut before).as_ref());
@@ -58,8 +63,8 @@ pub fn apply(
     }
     let own = Identity::new(manager, Operation::Apply, &api_version, subresource);
     let last = managers.set(&own).cloned();
-    let merged = merge::merge(root, &before, config);
-    let applied = set::of_value(root, config);
+    let merged = merge::merge(root, &before, &config);
+    let applied = set::of_value(root, &config);
     managers.put(own.clone(), &api_version, applied, None);
     let after = match last {
         Some(last) if !last.is_empty() => prune(root, &merged, &managers, &last),
@@ -71,7 +76,7 @@ pub fn apply(
         return Err(conflict::error(&contested));
     }
     managers.yield_to(&own, &changes);
-    managers.strip(&own);
+    managers.strip(&own, reset);
     if after != before {
         managers.touch(&own, now);
     }
@@ -108,10 +113,22 @@ pub fn track(
     if !untracked {
         let api_version = gvk.api_version();
         let own = Identity::new(manager, Operation::Update, &api_version, subresource);
-        managers.record(own, &api_version, &compare(root, &before, new), now);
+        let reset = reset_fields(gvk, subresource);
+        managers.record(own, &api_version, &compare(root, &before, new), reset, now);
         managers.cap();
     }
     put_managed_fields(new, managers.encode());
+}
+
+/// What a request to that subresource (or none) cannot write, and so cannot own.
+fn reset_fields(gvk: Gvk<'_>, subresource: &str) -> &'static [&'static str] {
+    let resource = schema().by_kind(gvk.group, gvk.version, gvk.kind);
+    let has_status = resource.is_some_and(|resource| resource.subresources.contains(&"status"));
+    match subresource {
+        "" if has_status => &["status"],
+        "status" => &["spec"],
+        _ => &[],
+    }
 }
 
 /// Takes out of `merged` what `last` had, the managers no longer have, and nobody else has.

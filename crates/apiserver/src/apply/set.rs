@@ -38,6 +38,11 @@ impl Set {
         }
     }
 
+    /// Drops a step and all below it.
+    pub fn forget(&mut self, step: &str) {
+        self.steps.remove(step);
+    }
+
     /// Whether the path of this one step is in the set.
     pub fn has(&self, step: &str) -> bool {
         self.steps.get(step).is_some_and(|step| step.member)

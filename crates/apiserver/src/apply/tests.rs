@@ -112,6 +112,36 @@ fn subresources_have_entries_of_their_own() {
 }
 
 #[test]
+fn nobody_owns_what_a_request_cannot_write() {
+    let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"},
+        "spec": {"replicas": 1}, "status": {"replicas": 1}});
+    let applied = apply(DEPLOYMENT, None, &deployment, "a", false, "", NOW).expect("it applies");
+    assert_eq!(applied["metadata"]["managedFields"][0]["fieldsV1"], json!({"f:spec": {"f:replicas": {}}}));
+    assert!(applied.get("status").is_none());
+    let mut created = deployment;
+    track(DEPLOYMENT, None, &mut created, "a", "", NOW);
+    let fields = &created["metadata"]["managedFields"][0]["fieldsV1"];
+    assert_eq!(fields, &json!({"f:spec": {".": {}, "f:replicas": {}}}));
+}
+
+#[test]
+fn conditions_are_told_apart_by_type() {
+    let node = Gvk { group: "", version: "v1", kind: "Node" };
+    let state = |ready: &str| json!({"metadata": {"name": "n"}, "status": {"conditions": [{"type": "Ready", "status": ready}]}});
+    let mut live = state("True");
+    track(node, None, &mut live, "kubelet", "status", NOW);
+    let mut new = state("Unknown");
+    track(node, Some(&live), &mut new, "controller", "status", NOW);
+    let list = &new["metadata"]["managedFields"];
+    assert_eq!(
+        list[0]["fieldsV1"],
+        json!({"f:status": {"f:conditions": {"k:{\"type\":\"Ready\"}": {"f:status": {}}}}})
+    );
+    let left = &list[1]["fieldsV1"]["f:status"]["f:conditions"]["k:{\"type\":\"Ready\"}"];
+    assert_eq!(left, &json!({".": {}, "f:type": {}}));
+}
+
+#[test]
 fn an_untracked_object_stays_untracked_until_it_is_applied() {
     let old = json!({"metadata": {"name": "n", "uid": "u"}, "data": {"x": "1"}});
     let mut new = json!({"metadata": {"name": "n", "uid": "u"}, "data": {"x": "2"}});
