@@ -148,7 +148,7 @@ impl Store {
     /// # Errors
     /// A file that is locked, truncated or corrupt is refused and left as it is.
     pub fn open(options: Options) -> Result<Self, OpenError> {
-        let (database, memory) = open::open(&options)?;
+        let (database, memory) = open::open_when_free(&options)?;
         let shared = Arc::new(Shared {
             memory: RwLock::new(memory),
             disk: RwLock::new(Arc::new(database)),

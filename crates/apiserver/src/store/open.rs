@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
@@ -40,7 +41,24 @@ pub enum OpenError {
     Damaged(String),
 }
 
-pub(super) fn open(options: &Options) -> Result<(Database, Memory), OpenError> {
+/// How long a store that is in use is waited for: the process before may be about to end.
+const PATIENCE: Duration = Duration::from_millis(500);
+const PAUSE: Duration = Duration::from_millis(20);
+
+pub(super) fn open_when_free(options: &Options) -> Result<(Database, Memory), OpenError> {
+    let mut waited = Duration::ZERO;
+    loop {
+        match open(options) {
+            Err(OpenError::Locked { .. }) if waited < PATIENCE => {
+                std::thread::sleep(PAUSE);
+                waited += PAUSE;
+            }
+            result => return result,
+        }
+    }
+}
+
+fn open(options: &Options) -> Result<(Database, Memory), OpenError> {
     let path = options.path.as_path();
     let shown = path.display().to_string();
     let fresh = is_fresh(path)?;
