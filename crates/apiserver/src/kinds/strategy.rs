@@ -54,7 +54,10 @@ pub fn prepare_update(res: &Resource, facts: &Facts, sub: &str, old: &Value, new
         }
         _ => {}
     }
-    if is_new_generation(facts, old, new)
+    // Scheduling a pod and reporting on an object are no new wishes of its user.
+    let of_user = matches!(sub, "" | "scale" | "resize" | "ephemeralcontainers");
+    if of_user
+        && is_new_generation(facts, old, new)
         && let Some(metadata) = object(new, "metadata")
     {
         set(metadata, "generation", int(old, "metadata.generation") + 1);
