@@ -106,3 +106,49 @@ fn the_page_shows_in_a_browser() {
         assert!(page.contains(part), "{part} is not in\n{page}");
     }
 }
+
+#[test]
+fn images_are_pulled_from_a_registry_on_the_laptop() {
+    let laptop = Laptop::new();
+    let cluster = laptop.up();
+    let archive = debian_image("nginx.tar", "example/nginx:debian", "nginx-light nginx-common", &["/usr/sbin/nginx", "-g", "daemon off;"]);
+    let (config, data) = (laptop.path("registry.yml"), laptop.path("registry"));
+    std::fs::write(
+        &config,
+        format!("version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: 127.0.0.1:5000}}\n", data.display()),
+    )
+    .expect("the registry's configuration");
+    let registry = laptop.command(&["docker-registry", "serve", &config.display().to_string()]).spawn().expect("docker-registry");
+    let _registry = support::Killed(registry);
+    let (from, to) = (format!("docker-archive:{}", archive.display()), "docker://127.0.0.1:5000/shop/nginx:1");
+    eventually("the registry takes the image", || {
+        let done = laptop.output(&["skopeo", "copy", "--dest-tls-verify=false", "--insecure-policy", &from, to]);
+        check(done.status.success(), support::text(&done.stderr))
+    });
+    laptop.kubectl("run pulled --image=127.0.0.1:5000/shop/nginx:1");
+    laptop.kubectl("wait --for=condition=Ready pod/pulled --timeout=60s");
+    let events = laptop.kubectl("describe pod pulled");
+    assert!(events.contains("Successfully pulled image \"127.0.0.1:5000/shop/nginx:1\""), "{events}");
+    laptop.kubectl("run absent --image=127.0.0.1:5000/shop/absent:1");
+    eventually("a missing image is told", || {
+        let pods = laptop.kubectl("get pod absent");
+        check(pods.contains("ErrImagePull") || pods.contains("ImagePullBackOff"), pods)
+    });
+    drop(cluster);
+}
+
+#[test]
+fn archives_that_are_no_images_are_refused_and_nothing_is_left() {
+    let laptop = Laptop::new();
+    let _cluster = laptop.up();
+    let before = laptop.daymark(&["image", "list"]);
+    let archive = debian_image("nginx.tar", "example/nginx:debian", "nginx-light nginx-common", &["/usr/sbin/nginx", "-g", "daemon off;"]);
+    let whole = std::fs::read(archive).expect("the archive");
+    for (name, bytes) in [("cut.tar", &whole[..whole.len() / 2]), ("noise.tar", &[7u8; 4096][..]), ("empty.tar", &[][..])] {
+        let file = laptop.path(name);
+        std::fs::write(&file, bytes).expect("a bad archive");
+        let why = laptop.daymark_fails(&["image", "load", &file.display().to_string()]);
+        assert!(why.contains(name), "{why}");
+    }
+    assert_eq!(laptop.daymark(&["image", "list"]), before);
+}

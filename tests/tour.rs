@@ -183,18 +183,9 @@ fn a_database_outside_the_cluster_is_found_by_a_services_name() {
         .env("POD_NAME", "the-database")
         .spawn()
         .expect("a server on the laptop");
-    let _server = Killed(server);
+    let _server = support::Killed(server);
     let pod = pods(&cluster, "app=myapp").pop_first().expect("a pod");
     let url = "http://external-database:5432/hostname";
     let answer = eventually("the database answers", || cluster.exec(&pod, &["/daymark", "web", "get", url]));
     assert!(answer.contains("the-database"), "{answer}");
-}
-
-struct Killed(std::process::Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }

@@ -15,7 +15,7 @@ use crate::runner::write::send;
 /// The Service that pods resolve names at, in `kube-system`.
 const SERVICE: &str = "kube-dns";
 const NAMESPACE: &str = "kube-system";
-const MANAGER: &str = "daymark.dev/agent";
+const MANAGER: &str = "agent.daymark.dev";
 
 /// Creates or corrects the EndpointSlice `kube-dns-NODE` in `kube-system`, whose one endpoint is this
 /// node's DNS server on `node_ip`:53. Its hint makes pods prefer the server of their own node. Harmless

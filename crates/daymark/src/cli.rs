@@ -120,9 +120,6 @@ pub enum Image {
         #[command(flatten)]
         cluster: Named,
         file: PathBuf,
-        /// Name it so, where the archive names no image
-        #[arg(long)]
-        tag: Option<String>,
     },
     /// List the images that pods can run without a registry
     List {
@@ -150,6 +147,9 @@ pub struct Agent {
     /// The pods' network, of all nodes together; it is not masqueraded
     #[arg(long, value_name = "CIDR")]
     pub cluster_cidr: Vec<ipnet::IpNet>,
+    /// The network of the cluster IPs; packets for it never leave the node
+    #[arg(long, value_name = "CIDR")]
+    pub service_cidr: Vec<ipnet::IpNet>,
     /// Interface that other machines are reached by [default: the one with the node's address]
     #[arg(long)]
     pub uplink: Option<String>,

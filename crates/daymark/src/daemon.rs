@@ -1,13 +1,17 @@
 //! The daemon: API server and controllers, joined by nothing but the Kubernetes API.
 
 use daymark_apiserver::{Config, Server};
+use daymark_control::{AddressRange, ControllersConfig};
 use miette::{Report, Result, miette};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::pki::Holder;
 use crate::cluster::process::{self, Readiness};
-use crate::cluster::{Cluster, spec::ClusterSpec};
+use crate::cluster::Cluster;
 use crate::interrupt;
+
+/// The ports that NodePort Services draw from, as in Kubernetes.
+const NODE_PORTS: std::ops::RangeInclusive<u16> = 30000..=32767;
 
 pub async fn run(name: &str, readiness: Readiness) -> Result<()> {
     let cluster = Cluster::open(name)?;
@@ -30,7 +34,7 @@ async fn start(cluster: &Cluster) -> Result<(Server, Controllers, CancellationTo
     let server = Server::start(api_config(cluster)?).await.map_err(from_anyhow)?;
     let client = cluster.client(&Holder::Controllers, false).await?;
     let stop = CancellationToken::new();
-    let settings = controllers_config(&cluster.spec);
+    let settings = controllers_config(cluster)?;
     let controllers = tokio::spawn(daymark_control::run_controllers(client, settings, stop.clone()));
     Ok((server, controllers, stop))
 }
@@ -49,13 +53,30 @@ async fn serve(server: Server, controllers: Controllers, stop: CancellationToken
 }
 
 fn api_config(cluster: &Cluster) -> Result<Config> {
-    let _ = cluster;
-    todo_config()
+    let (spec, pki) = (&cluster.spec, cluster.pki());
+    let (server, kubelet) = (pki.pair(&Holder::ApiServer)?, pki.pair(&Holder::KubeletClient)?);
+    Ok(Config {
+        data_dir: cluster.paths.store(),
+        listen: spec.api_listen(),
+        advertise: spec.api_advertise(),
+        ca_pem: pki.ca()?,
+        server_cert_pem: server.cert,
+        server_key_pem: server.key,
+        kubelet_client_cert_pem: kubelet.cert,
+        kubelet_client_key_pem: kubelet.key,
+        service_cidrs: vec![spec.service_cidr.into()],
+        dns_ip: spec.dns_ip().into(),
+        node_port_range: NODE_PORTS,
+    })
 }
 
-fn controllers_config(spec: &ClusterSpec) -> daymark_control::ControllersConfig {
-    let _ = spec;
-    daymark_control::ControllersConfig::default()
+fn controllers_config(cluster: &Cluster) -> Result<ControllersConfig> {
+    let (first, last) = cluster.spec.pool();
+    Ok(ControllersConfig {
+        load_balancer_pools: vec![AddressRange { first, last }],
+        root_ca: cluster.pki().ca()?,
+        ..ControllersConfig::default()
+    })
 }
 
 pub fn from_anyhow(error: anyhow::Error) -> Report {

@@ -36,8 +36,8 @@ fn main() -> std::process::ExitCode {
 /// The programs that this binary also is: a pod's shim, and the web server of the built-in image. They
 /// must not share a process with threads or a runtime, so they are told apart before anything starts.
 fn reexec() -> Option<std::process::ExitCode> {
-    let args: Vec<String> = std::env::args().collect();
-    let code = match args.get(1).map(String::as_str) {
+    let args: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    let code = match args.get(1).and_then(|a| a.to_str()) {
         Some("shim") => daymark_node::shim::main(&args[2..]),
         Some("web") => daymark_node::web::main(&args[2..]),
         _ => return None,

@@ -3,7 +3,13 @@
 //! Image pulls and DNS questions for the outside leave from the host, so they run on a runtime of their
 //! own, whose threads stay there.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
+
+use daymark_node::config::NodeConfig;
+use daymark_node::image::RegistryConfig;
+use daymark_node::runtime::RuntimeConfig;
 
 use ipnet::IpNet;
 use miette::{IntoDiagnostic, Result, WrapErr};
@@ -18,6 +24,13 @@ use crate::daemon::from_anyhow;
 use crate::lan::{build::UPLINK, netns};
 use crate::{agent, interrupt};
 
+/// Bytes; the bridge's and the veths' default.
+const MTU: u32 = 1500;
+const KUBELET_PORT: u16 = 10250;
+/// Quicker than Kubernetes' 10 s, as a node's death shall be noticed within the grace of 5 s.
+const LEASE_INTERVAL: Duration = Duration::from_secs(1);
+const STATUS_INTERVAL: Duration = Duration::from_secs(60);
+const MAX_PODS: u32 = 110;
 /// The DNS servers that the host uses.
 const HOST_RESOLV_CONF: &str = "/etc/resolv.conf";
 
@@ -85,9 +98,45 @@ fn agent_config(cluster: &Cluster, node: &NodeSpec, outside: &Handle) -> Result<
         addresses: vec![node.ip.into()],
         uplink: UPLINK.into(),
         pod_cidrs: vec![IpNet::V4(spec.pod_cidr)],
+        service_cidrs: vec![IpNet::V4(spec.service_cidr)],
         pod_interface_prefixes: vec!["dm".into()],
         bpf: cluster.paths.bpf().join(&node.name),
         cgroup: cluster.paths.cgroup(&preflight::cgroup2_mount()?).join(&node.name),
         dns: Some(agent::Dns { domain: spec.domain.clone(), upstreams, outside: outside.clone() }),
+    })
+}
+
+fn pods_config(cluster: &Cluster, node: &NodeSpec, outside: &Handle) -> Result<NodeConfig> {
+    let (spec, paths, pki) = (&cluster.spec, &cluster.paths, cluster.pki());
+    let serving = pki.pair(&Holder::Node(node.name.clone()))?;
+    let cgroups = Path::new("/daymark").join(&spec.name).join(&node.name);
+    let runtime = RuntimeConfig {
+        node_name: node.name.clone(),
+        state_dir: paths.node_state(&node.name),
+        run_dir: paths.node_run(&node.name),
+        images_dir: paths.images(),
+        cgroup_v2_dir: paths.cgroup(&preflight::cgroup2_mount()?).join(&node.name),
+        cgroup_path: cgroups,
+        pod_cidr: node.pod_cidr,
+        node_ip: node.ip.into(),
+        mtu: MTU,
+        shim_command: vec!["/proc/self/exe".into(), "shim".into()],
+        host: outside.clone(),
+        registries: RegistryConfig::default(),
+        links: None,
+    };
+    Ok(NodeConfig {
+        runtime,
+        dns_ip: spec.dns_ip().into(),
+        domain: spec.domain.clone(),
+        host_resolv_conf: HOST_RESOLV_CONF.into(),
+        kubelet_port: KUBELET_PORT,
+        kubelet_cert_pem: serving.cert,
+        kubelet_key_pem: serving.key,
+        client_ca_pem: pki.ca()?,
+        lease_interval: LEASE_INTERVAL,
+        status_interval: STATUS_INTERVAL,
+        max_pods: MAX_PODS,
+        labels: BTreeMap::new(),
     })
 }

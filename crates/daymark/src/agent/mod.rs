@@ -4,8 +4,7 @@
 pub mod links;
 pub mod standalone;
 
-use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +12,7 @@ use std::time::Duration;
 use daymark_control::ChangeEvent;
 use daymark_dataplane::DataPlane;
 use daymark_model::{Change, Touched};
-use daymark_plan::announce;
-use daymark_plan::planner::Planner;
-use daymark_plan::view::{NodePortAddresses, NodeView};
-use daymark_plan::zone::ZoneBuilder;
+use daymark_plan::{Announcer, NodePortAddresses, NodeView, Planner, Zone, ZoneBuilder};
 use futures::StreamExt;
 use ipnet::IpNet;
 use miette::{IntoDiagnostic, Result, WrapErr, miette};
@@ -28,6 +24,11 @@ use links::LinkEvent;
 
 /// How often expired flows are swept out.
 const SWEEP: Duration = Duration::from_secs(5);
+/// Seconds that answers of cluster names may be kept.
+const DNS_TTL: u32 = 5;
+/// How often the DNS server's EndpointSlice is made sure of, and how soon after a failure.
+const DNS_PUBLISHED: Duration = Duration::from_secs(60);
+const DNS_RETRY: Duration = Duration::from_millis(100);
 /// How many changes are taken over before their operations are carried out together.
 const BATCH: usize = 1024;
 
@@ -40,6 +41,8 @@ pub struct Config {
     pub uplink: String,
     /// Networks of the pods of all nodes.
     pub pod_cidrs: Vec<IpNet>,
+    /// Networks of the cluster IPs.
+    pub service_cidrs: Vec<IpNet>,
     pub pod_interface_prefixes: Vec<String>,
     /// Folder on a bpffs for pins.
     pub bpf: PathBuf,
@@ -68,9 +71,9 @@ struct Agent {
     planner: Planner,
     data_plane: DataPlane,
     zone: ZoneBuilder,
-    zones: watch::Sender<Arc<daymark_plan::zone::Zone>>,
-    speaker: Option<daymark_speaker::Speaker>,
-    node: Arc<str>,
+    zones: watch::Sender<Arc<Zone>>,
+    speaker: daymark_speaker::Speaker,
+    announcer: Announcer,
     touched: Touched,
     synced: bool,
 }
@@ -105,8 +108,13 @@ async fn open(config: &Config) -> Result<Agent> {
         .await?
         .ok_or_else(|| miette!(help = "name it with --uplink", "there is no interface {}", config.uplink))?;
     let mac = lan::build::mac(&netlink, uplink).await?;
-    let settings = daymark_dataplane::Config::new(config.bpf.clone(), config.addresses.clone(), config.pod_cidrs.clone());
-    let (mut data_plane, found) = DataPlane::open(settings).into_diagnostic().wrap_err("cannot open the data plane")?;
+    let settings = daymark_dataplane::Config {
+        node_ips: config.addresses.clone(),
+        pod_cidrs: config.pod_cidrs.clone(),
+        service_cidrs: config.service_cidrs.clone(),
+        ..daymark_dataplane::Config::new(&config.bpf)
+    };
+    let (data_plane, found) = DataPlane::open(settings).into_diagnostic().wrap_err("cannot open the data plane")?;
     std::fs::create_dir_all(&config.cgroup).into_diagnostic().wrap_err("cannot make the node's cgroup")?;
     data_plane.attach_cgroup(&config.cgroup).into_diagnostic()?;
     data_plane.attach_uplink(uplink).into_diagnostic()?;
@@ -120,14 +128,16 @@ async fn open(config: &Config) -> Result<Agent> {
     let domain = config.dns.as_ref().map_or("cluster.local", |d| d.domain.as_str());
     let zone = ZoneBuilder::new(domain);
     let zones = watch::Sender::new(zone.snapshot());
-    let speaker = daymark_speaker::Speaker::start(uplink, mac).into_diagnostic().wrap_err("cannot listen for ARP")?;
+    let (speaker, conflicts) =
+        daymark_speaker::Speaker::start(uplink, mac).into_diagnostic().wrap_err("cannot listen for ARP")?;
+    tokio::spawn(report(conflicts));
     Ok(Agent {
         planner: Planner::new(view, found),
         data_plane,
         zone,
         zones,
-        speaker: Some(speaker),
-        node,
+        speaker,
+        announcer: Announcer::new(node),
         touched: Touched::default(),
         synced: false,
     })
@@ -142,10 +152,18 @@ impl Agent {
                 Event::Change(ChangeEvent::Change(change)) => ops.extend(self.take_over(change)),
                 Event::Change(ChangeEvent::Synced) => {
                     ops.extend(self.planner.synced());
+                    // All names first: a zone that is complete denies what it does not hold.
+                    self.zone.update(self.planner.world(), &self.touched);
+                    self.zone.synced();
+                    self.zones.send_replace(self.zone.snapshot());
                     self.synced = true;
                 }
                 Event::Link(link) => self.link(link),
-                Event::Sweep => self.data_plane.gc(),
+                Event::Sweep => {
+                    if let Err(why) = self.data_plane.gc(daymark_dataplane::monotonic_now()) {
+                        tracing::warn!(%why, "cannot sweep expired flows");
+                    }
+                }
             }
         }
         if !ops.is_empty()
@@ -168,21 +186,19 @@ impl Agent {
     fn publish(&mut self) {
         let touched = std::mem::take(&mut self.touched);
         let world = self.planner.world();
-        if !touched.services.is_empty() {
-            self.zone.update(world, &touched);
+        if self.zone.update(world, &touched) {
             self.zones.send_replace(self.zone.snapshot());
         }
         if !touched.nodes.is_empty() {
             let members = world.nodes().flat_map(|n| {
                 n.internal_ips.iter().map(|ip| IpNet::from(*ip)).chain(n.pod_cidrs.iter().copied())
             });
-            if let Err(why) = self.data_plane.set_cluster_sources(&members.collect::<Vec<_>>()) {
+            if let Err(why) = self.data_plane.set_cluster_sources(members.collect()) {
                 tracing::error!(%why, "cannot tell the data plane who belongs to the cluster");
             }
         }
-        if let Some(speaker) = &self.speaker {
-            let announced: BTreeSet<Ipv4Addr> = announce::announced_v4(world, &self.node).into_keys().collect();
-            speaker.set_addresses(announced);
+        if self.announcer.update(world, &touched) {
+            self.speaker.set_addresses(self.announcer.announced().clone());
         }
     }
 
@@ -226,6 +242,13 @@ async fn watch_changes(client: kube::Client, events: mpsc::Sender<Event>) {
     }
 }
 
+/// Somebody else on the LAN uses an address that we announce.
+async fn report(mut conflicts: mpsc::Receiver<daymark_speaker::Conflict>) {
+    while let Some(conflict) = conflicts.recv().await {
+        tracing::error!(?conflict, "a LoadBalancer address is used by another machine on the LAN");
+    }
+}
+
 async fn sweep(events: mpsc::Sender<Event>) {
     let mut tick = tokio::time::interval(SWEEP);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
@@ -242,28 +265,46 @@ async fn serve_dns(
     dns: Dns,
     node: &str,
     addresses: &[IpAddr],
-    zones: watch::Receiver<Arc<daymark_plan::zone::Zone>>,
+    zones: watch::Receiver<Arc<Zone>>,
     client: kube::Client,
     stop: CancellationToken,
 ) -> Result<()> {
     let listen = addresses.iter().map(|ip| SocketAddr::new(*ip, 53)).collect();
     let config = daymark_dns::Config {
         listen,
+        ttl: DNS_TTL,
         upstreams: dns.upstreams,
         upstream_runtime: Some(dns.outside),
-        ..daymark_dns::Config::new(dns.domain.clone())
     };
-    let server = daymark_dns::Server::bind(config).await.into_diagnostic().wrap_err("cannot serve DNS")?;
-    tokio::spawn(server.run(zones, stop));
+    let server = daymark_dns::Server::bind(config).into_diagnostic().wrap_err("cannot serve DNS")?;
+    tokio::spawn(server.run(zones.clone(), stop));
     if let Some(ip) = addresses.first().copied() {
         let node = node.to_owned();
-        tokio::spawn(async move {
-            if let Err(why) = daymark_control::publish_dns(client, &node, ip).await {
-                tracing::error!(%why, "cannot publish this node's DNS server");
-            }
-        });
+        tokio::spawn(publish_dns(client, node, ip, zones));
     }
     Ok(())
+}
+
+/// Makes this node's DNS server an endpoint of the DNS Service once it can answer, and sees to it that it
+/// stays one.
+async fn publish_dns(client: kube::Client, node: String, ip: IpAddr, mut zones: watch::Receiver<Arc<Zone>>) {
+    if zones.wait_for(|zone| zone.is_synced()).await.is_err() {
+        return;
+    }
+    let mut retry = DNS_RETRY;
+    loop {
+        match daymark_control::publish_dns(&client, &node, ip, None).await {
+            Ok(()) => {
+                retry = DNS_RETRY;
+                tokio::time::sleep(DNS_PUBLISHED).await;
+            }
+            Err(why) => {
+                tracing::warn!("cannot publish this node's DNS server: {why}");
+                tokio::time::sleep(retry).await;
+                retry = (retry * 2).min(DNS_PUBLISHED);
+            }
+        }
+    }
 }
 
 /// The name servers that this host uses, as the system's resolver would read them.

@@ -70,6 +70,7 @@ async fn config(args: &cli::Agent, node: &Node) -> Result<Config> {
         addresses,
         uplink,
         pod_cidrs,
+        service_cidrs: args.service_cidr.clone(),
         pod_interface_prefixes: args.pod_interface_prefix.clone(),
         bpf: args.bpf.clone(),
         cgroup: match &args.cgroup {

@@ -7,3 +7,10 @@ pub mod start;
 pub mod status;
 pub mod stop;
 pub mod up;
+
+/// A table without lines, as kubectl prints them.
+fn table<const N: usize>(header: [&str; N]) -> comfy_table::Table {
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::NOTHING).set_header(header);
+    table
+}

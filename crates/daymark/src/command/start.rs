@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Api;
 use kube::runtime::conditions::Condition;
 use kube::runtime::wait::await_condition;
@@ -57,6 +58,8 @@ pub async fn whole(cluster: &Cluster, progress: &Progress) -> Result<()> {
     }
     progress.step("waiting for the nodes");
     nodes_ready(cluster, cluster.spec.all_nodes().into_iter().map(|n| n.name)).await?;
+    progress.step("waiting for DNS");
+    dns_ready(cluster).await?;
     let file = kubeconfig::user_file()?;
     let access = cluster.access(&Holder::Admin, false)?;
     kubeconfig::merge(&file, &kubeconfig::context_name(name), &access)
@@ -74,6 +77,30 @@ async fn one_node(cluster: &Cluster, node: &str, progress: &Progress) -> Result<
 
 fn spawn_node(cluster: &Cluster, node: &str) -> Result<process::Starting> {
     process::spawn(node, &["node", "--name", &cluster.spec.name, "--node", node], &cluster.paths.log(node))
+}
+
+/// A node's DNS server joins the DNS Service when it can answer; pods can be served from then on.
+async fn dns_ready(cluster: &Cluster) -> Result<()> {
+    let api: Api<EndpointSlice> = Api::namespaced(cluster.client(&Holder::Admin, false).await?, "kube-system");
+    let waits = cluster.spec.all_nodes().into_iter().map(|node| {
+        let api = api.clone();
+        async move {
+            let name = format!("kube-dns-{}", node.name);
+            let there = await_condition(api, &name, |slice: Option<&EndpointSlice>| slice.is_some());
+            let done = tokio::time::timeout(READY_WITHIN, there).await;
+            done.map_err(|_| {
+                miette!(
+                    help = format!("see {}", cluster.paths.log(&node.name).display()),
+                    "{} does not serve DNS within {} s",
+                    node.name,
+                    READY_WITHIN.as_secs()
+                )
+            })?
+            .map(drop)
+            .into_diagnostic()
+        }
+    });
+    futures::future::try_join_all(waits).await.map(drop)
 }
 
 async fn nodes_ready(cluster: &Cluster, names: impl IntoIterator<Item = String>) -> Result<()> {

@@ -1,15 +1,18 @@
 //! `daymark status`: nodes, processes, addresses, versions, health.
 
-use comfy_table::{Table, presets::NOTHING};
 use k8s_openapi::api::core::v1::Node;
 use kube::Api;
 use kube::api::ListParams;
 use miette::{IntoDiagnostic, Result};
 use serde::Serialize;
 
+use super::table;
 use crate::cli::Status;
 use crate::cluster::pki::Holder;
 use crate::cluster::{Cluster, kubeconfig, process};
+
+/// How long the API server may take before it counts as not answering.
+const ANSWER_WITHIN: std::time::Duration = std::time::Duration::from_secs(3);
 
 /// What there is to say of one process.
 #[derive(Serialize)]
@@ -99,8 +102,8 @@ fn row(cluster: &Cluster, name: &str, address: String, pod_cidr: Option<String>)
 
 async fn ask(cluster: &Cluster) -> Result<Vec<Node>, String> {
     let client = cluster.client(&Holder::Admin, false).await.map_err(|e| crate::one_line(&e))?;
-    let list = Api::<Node>::all(client).list(&ListParams::default());
-    match tokio::time::timeout(std::time::Duration::from_secs(3), list).await {
+    let (api, all) = (Api::<Node>::all(client), ListParams::default());
+    match tokio::time::timeout(ANSWER_WITHIN, api.list(&all)).await {
         Ok(Ok(list)) => Ok(list.items),
         Ok(Err(_)) => Err("the API server does not answer".into()),
         Err(_) => Err("the API server is too slow to answer".into()),
@@ -121,8 +124,7 @@ fn print(report: &Report) {
     println!("  LoadBalancer pool   {}", report.load_balancer_pool);
     println!("  egress              {}", if report.egress { "on" } else { "off" });
     println!("  state               {}", report.state_folder);
-    let mut table = Table::new();
-    table.load_preset(NOTHING).set_header(["PROCESS", "STATE", "PID", "ADDRESS", "PODS", "MEMORY", "HEALTH", "VERSION"]);
+    let mut table = table(["PROCESS", "STATE", "PID", "ADDRESS", "PODS", "MEMORY", "HEALTH", "VERSION"]);
     for row in &report.processes {
         table.add_row([
             row.process.clone(),

@@ -30,7 +30,7 @@ pub async fn run(args: &Up) -> Result<()> {
         progress.step("undoing what was begun");
         if created { down::remove(&cluster).await } else { super::stop::halt(&cluster).await }
             .wrap_err("cleaning up after a failed start")?;
-        drop(progress.done());
+        progress.done();
         return Err(why);
     }
     greet(&cluster, progress.done());

@@ -1,0 +1,143 @@
+//! The agent against a real kube-apiserver: it knows the cluster through the Kubernetes API alone.
+//!
+//! Needs `KUBEBUILDER_ASSETS`, a folder with `etcd` and `kube-apiserver`; skips without, and says so.
+
+mod support;
+
+use std::fs;
+use std::io::Write;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use support::{Killed, Laptop, check, eventually};
+
+const MANIFEST: &str = r#"
+apiVersion: v1
+kind: Service
+metadata: {name: real, namespace: default}
+spec: {clusterIP: 10.0.0.50, ports: [{port: 80, targetPort: 8080}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: real-1, namespace: default, labels: {kubernetes.io/service-name: real}}
+addressType: IPv4
+ports: [{name: "", port: 8080, protocol: TCP}]
+endpoints: [{addresses: [172.31.9.1], conditions: {ready: true}, nodeName: real-node}]
+---
+apiVersion: v1
+kind: Node
+metadata: {name: real-node}
+spec: {podCIDR: 172.31.10.0/24, podCIDRs: [172.31.10.0/24]}
+"#;
+
+#[test]
+fn the_agent_serves_a_real_kubernetes() {
+    let Some(assets) = std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from) else {
+        eprintln!("SKIPPED: KUBEBUILDER_ASSETS does not name a folder with etcd and kube-apiserver");
+        return;
+    };
+    let laptop = Laptop::new();
+    laptop.run(&["ip", "link", "add", "lan0", "type", "dummy"]);
+    laptop.run(&["ip", "addr", "add", "172.31.9.1/24", "dev", "lan0"]);
+    laptop.run(&["ip", "link", "set", "lan0", "up"]);
+    laptop.run(&["ip", "route", "add", "unreachable", "10.0.0.0/24"]);
+    let _control_plane = control_plane(&laptop, &assets);
+    eventually("the objects are made", || {
+        fs::write(laptop.path("real.yml"), MANIFEST).map_err(|e| e.to_string())?;
+        let done = laptop.output(&["kubectl", "apply", "-f", &laptop.path("real.yml").display().to_string()]);
+        check(done.status.success(), support::text(&done.stderr))
+    });
+    laptop.run(&[
+        "kubectl", "patch", "node", "real-node", "--subresource=status", "--type=merge",
+        "-p", r#"{"status":{"addresses":[{"type":"InternalIP","address":"172.31.9.1"}]}}"#,
+    ]);
+    let cgroup = Cgroup::new(&laptop.name);
+    let agent = laptop
+        .command(&[
+            env!("CARGO_BIN_EXE_daymark"), "agent", "--kubeconfig", &laptop.path("kubeconfig").display().to_string(),
+            "--node", "real-node", "--bpf", &laptop.path("bpf").display().to_string(),
+            "--cgroup", &cgroup.0.display().to_string(), "--service-cidr", "10.0.0.0/24",
+        ])
+        .stderr(Stdio::inherit())
+        .spawn()
+        .expect("the agent");
+    let agent = Killed(agent);
+    let answer = || ask(&laptop, &cgroup);
+    serve(&laptop);
+    assert_eq!(eventually("the cluster IP answers", answer), "served");
+    drop(agent);
+    assert_eq!(answer().expect("pinned programs serve on"), "served");
+    laptop.run(&["umount", "-l", &laptop.path("bpf").display().to_string()]);
+}
+
+/// etcd and kube-apiserver on the laptop's loopback; a kubeconfig for its admin.
+fn control_plane(laptop: &Laptop, assets: &Path) -> [Killed; 2] {
+    let path = |name: &str| laptop.path(name).display().to_string();
+    laptop.run(&["openssl", "genrsa", "-out", &path("sa.key"), "2048"]);
+    fs::write(laptop.path("tokens.csv"), "secret,admin,admin,\"system:masters\"\n").expect("tokens");
+    let etcd = laptop
+        .command(&[
+            &assets.join("etcd").display().to_string(), "--data-dir", &path("etcd"),
+            "--listen-client-urls=http://127.0.0.1:2379", "--advertise-client-urls=http://127.0.0.1:2379",
+            "--listen-peer-urls=http://127.0.0.1:2380", "--log-level=error",
+        ])
+        .spawn()
+        .expect("etcd");
+    let api = laptop
+        .command(&[
+            &assets.join("kube-apiserver").display().to_string(), "--etcd-servers=http://127.0.0.1:2379",
+            "--service-cluster-ip-range=10.0.0.0/24", "--authorization-mode=RBAC", "--secure-port=6443",
+            "--service-account-issuer=https://kubernetes.default", "--disable-admission-plugins=ServiceAccount",
+            &format!("--service-account-key-file={}", path("sa.key")),
+            &format!("--service-account-signing-key-file={}", path("sa.key")),
+            &format!("--token-auth-file={}", path("tokens.csv")), &format!("--cert-dir={}", path("certs")),
+        ])
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("kube-apiserver");
+    let config = "apiVersion: v1\nkind: Config\nclusters: [{name: r, cluster: {server: 'https://127.0.0.1:6443', insecure-skip-tls-verify: true}}]\nusers: [{name: r, user: {token: secret}}]\ncontexts: [{name: r, context: {cluster: r, user: r}}]\ncurrent-context: r\n";
+    fs::write(laptop.path("kubeconfig"), config).expect("a kubeconfig");
+    [Killed(etcd), Killed(api)]
+}
+
+/// A backend on the laptop's address that answers every connection.
+fn serve(laptop: &Laptop) {
+    let namespace = fs::File::open(laptop.path("laptop")).expect("the namespace");
+    let (ready, is_ready) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET).expect("the laptop");
+        let listener = TcpListener::bind("172.31.9.1:8080").expect("the backend");
+        let _ = ready.send(());
+        for mut stream in listener.incoming().flatten() {
+            let _ = stream.write_all(b"served");
+        }
+    });
+    is_ready.recv().expect("the backend");
+}
+
+/// Dials the cluster IP as a process of the cgroup.
+fn ask(laptop: &Laptop, cgroup: &Cgroup) -> Result<String, String> {
+    let procs = cgroup.0.join("cgroup.procs");
+    let script = format!("echo $$ > {}; exec curl -sS --http0.9 --max-time 2 http://10.0.0.50/", procs.display());
+    let done = laptop.output(&["sh", "-c", &script]);
+    check(done.status.success(), support::text(&done.stderr)).map(|()| support::text(&done.stdout))
+}
+
+struct Cgroup(PathBuf);
+
+impl Cgroup {
+    fn new(name: &str) -> Self {
+        let mounts = fs::read_to_string("/proc/self/mounts").expect("mounts");
+        let line = mounts.lines().find(|l| l.contains(" cgroup2 ")).expect("cgroup v2");
+        let dir = Path::new(line.split(' ').nth(1).expect("a mount point")).join(format!("daymark-test-{name}"));
+        fs::create_dir_all(&dir).expect("a cgroup");
+        Self(dir)
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.0);
+    }
+}
