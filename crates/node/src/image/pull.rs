@@ -116,7 +116,7 @@ fn credentials(source: &Source, secrets: &PullSecrets) -> Vec<RegistryAuth> {
             let key = key.trim_end_matches('/').trim_end_matches("/v1").trim_end_matches("/v2");
             let key = key.replacen("index.docker.io", "docker.io", 1);
             let fits = wanted == key || wanted.strip_prefix(&*key).is_some_and(|rest| rest.starts_with('/'));
-            fits.then(|| (key.len(), credential))
+            fits.then_some((key.len(), credential))
         })
         .collect::<Vec<_>>();
     matching.sort_by_key(|(length, _)| std::cmp::Reverse(*length));

@@ -18,6 +18,9 @@ impl ImageName {
             return Err(invalid("it is empty".into()));
         }
         let reference = Reference::from_str(image).map_err(|error| invalid(error.to_string()))?;
+        if reference.repository().bytes().any(|b| b.is_ascii_uppercase()) {
+            return Err(invalid("repository name must be lowercase".into()));
+        }
         Ok(Self(reference))
     }
 
