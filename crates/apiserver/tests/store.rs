@@ -181,8 +181,9 @@ async fn a_full_disk_refuses_writes_keeps_reads_and_heals() {
     };
     assert!(matches!(error, StoreError::Full(_)), "{error}");
     assert_eq!(store.count("core/pods/"), stored, "reads go on");
-    let refused = store.write(write("core/pods/x/more".into(), Expect::Absent, 900_000)).await;
-    assert!(refused.is_err(), "still full");
+    let refused = store.write(write("core/pods/x/more".into(), Expect::Absent, 5_500_000)).await;
+    let refused = refused.expect_err("it does not fit");
+    assert!(matches!(refused, StoreError::Full(_)), "{refused}");
     std::fs::remove_file(&ballast).unwrap();
     let healed = store.write(write("core/pods/x/healed".into(), Expect::Absent, 100)).await;
     assert!(healed.is_ok(), "{healed:?}");

@@ -1,6 +1,6 @@
 //! Forgetting old events, never a present object.
 
-use redb::{Durability, ReadableTable};
+use redb::{Database, Durability, ReadableTable};
 
 use super::open::{EVENTS, META};
 use super::record::{EventKind, Record};
@@ -9,7 +9,7 @@ use super::{OpenError, Shared};
 /// Forgets what only watchers from before `to` could ask for. An event goes when the event that
 /// replaced it is at or before `to`, and a deletion when it is itself at or before `to`; so a walk over
 /// the events since the last compaction finds everything that may go.
-pub(super) fn compact(shared: &Shared, to: u64) -> Result<u64, redb::Error> {
+pub(super) fn compact(shared: &Shared, database: &Database, to: u64) -> Result<u64, redb::Error> {
     let (done, target) = {
         let memory = shared.memory();
         (memory.compacted, to.min(memory.revision))
@@ -17,7 +17,6 @@ pub(super) fn compact(shared: &Shared, to: u64) -> Result<u64, redb::Error> {
     if target <= done {
         return Ok(done);
     }
-    let database = shared.disk();
     let mut txn = database.begin_write()?;
     txn.set_durability(Durability::Immediate)?;
     let mut dead = Vec::new();

@@ -124,7 +124,8 @@ pub struct Store {
 
 struct Shared {
     memory: RwLock<Memory>,
-    disk: RwLock<Arc<redb::Database>>,
+    /// `None` after a disk error until the file could be opened again.
+    disk: RwLock<Option<Arc<redb::Database>>>,
     options: Options,
 }
 
@@ -137,8 +138,9 @@ impl Shared {
         self.memory.write().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    fn disk(&self) -> Arc<redb::Database> {
-        self.disk.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    fn disk(&self) -> Result<Arc<redb::Database>, redb::Error> {
+        let disk = self.disk.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        disk.clone().ok_or(redb::Error::DatabaseClosed)
     }
 }
 
@@ -151,7 +153,7 @@ impl Store {
         let (database, memory) = open::open_when_free(&options)?;
         let shared = Arc::new(Shared {
             memory: RwLock::new(memory),
-            disk: RwLock::new(Arc::new(database)),
+            disk: RwLock::new(Some(Arc::new(database))),
             options,
         });
         let (requests, queue) = mpsc::channel(1_024);

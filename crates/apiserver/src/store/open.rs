@@ -75,11 +75,13 @@ fn open(options: &Options) -> Result<(Database, Memory), OpenError> {
 }
 
 /// Opens an existing database again after an I/O error, when the contents are known from memory.
-pub(super) fn reopen(path: &Path) -> Result<Database, OpenError> {
-    let attempt = catch_unwind(AssertUnwindSafe(|| open_database(path, false)));
-    attempt.unwrap_or_else(|panic| {
-        Err(OpenError::Corrupt { path: path.display().to_string(), cause: panic_text(&panic) })
-    })
+pub(super) fn reopen(path: &Path) -> Result<Database, redb::Error> {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES);
+    match catch_unwind(AssertUnwindSafe(|| builder.open(path))) {
+        Ok(result) => result.map_err(redb::Error::from),
+        Err(panic) => Err(redb::Error::Corrupted(panic_text(&panic))),
+    }
 }
 
 fn panic_text(panic: &Box<dyn std::any::Any + Send>) -> String {

@@ -102,7 +102,7 @@ fn take_back(
         return Ok(());
     };
     let failed = |e: redb::Error| StoreError::Failed(e.to_string());
-    let txn = shared.disk().begin_read().map_err(|e| failed(e.into()))?;
+    let txn = shared.disk().map_err(failed)?.begin_read().map_err(|e| failed(e.into()))?;
     let events = txn.open_table(EVENTS).map_err(|e| failed(e.into()))?;
     let stored = events.get(event.revision).map_err(|e| failed(e.into()))?;
     let stored = stored.ok_or(StoreError::Compacted { asked: event.revision, oldest: event.revision + 1 })?;

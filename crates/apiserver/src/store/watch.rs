@@ -117,7 +117,7 @@ pub(super) fn from_disk(shared: &Shared, prefix: &str, from: u64, upto: u64) -> 
     // Memory is read first: it may lag behind the disk by one batch, never the other way round.
     let current = shared.memory().revision.min(upto);
     let read = || -> Result<Result<Batch, StoreError>, redb::Error> {
-        let txn = shared.disk().begin_read()?;
+        let txn = shared.disk()?.begin_read()?;
         let compacted = txn.open_table(META)?.get("compacted")?.map_or(0, |v| v.value());
         if from < compacted {
             return Ok(Err(StoreError::Compacted { asked: from, oldest: compacted }));

@@ -41,8 +41,8 @@ pub(super) fn spawn(shared: Arc<Shared>, mut queue: mpsc::Receiver<Request>) {
                     Request::Write { write, reply } => writes.push((write, reply)),
                     Request::Compact { to, reply } => {
                         write_batch(&shared, std::mem::take(&mut writes));
-                        let result = compact::compact(&shared, to);
-                        recover_from(&shared, result.as_ref().err());
+                        let result = opened(&shared).and_then(|disk| compact::compact(&shared, &disk, to));
+                        let result = result.inspect_err(|e| close_after(&shared, e));
                         // A caller that went away does not need the answer.
                         let _ = reply.send(result.map_err(explain));
                     }
@@ -63,7 +63,7 @@ fn write_batch(shared: &Shared, writes: Vec<(Write, Reply)>) {
     if accepted.is_empty() {
         return;
     }
-    match commit(&shared.disk(), &accepted) {
+    match opened(shared).and_then(|disk| commit(&disk, &accepted)) {
         Ok(()) => {
             let changes = accepted.iter().map(|a| (a.event.clone(), a.object.clone())).collect();
             shared.memory_mut().apply(changes);
@@ -72,7 +72,7 @@ fn write_batch(shared: &Shared, writes: Vec<(Write, Reply)>) {
             }
         }
         Err(error) => {
-            recover_from(shared, Some(&error));
+            close_after(shared, &error);
             let refusal = explain(error);
             tracing::error!(writes = accepted.len(), "writes were refused: {refusal}");
             for failed in accepted {
@@ -168,26 +168,24 @@ fn commit(database: &Database, accepted: &[Accepted]) -> Result<(), redb::Error>
     Ok(())
 }
 
-/// redb refuses all work after an I/O error until it is opened again.
-fn recover_from(shared: &Shared, error: Option<&redb::Error>) {
-    if !matches!(error, Some(redb::Error::Io(_) | redb::Error::PreviousIo | redb::Error::DatabaseClosed)) {
-        return;
-    }
-    let mut disk = shared.disk.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-    // The file stays locked while the old handle lives: readers hold it for one short batch at most.
-    match replace(&mut disk, &shared.options.path) {
-        Ok(()) => tracing::info!("the store was opened again after a disk error"),
-        Err(e) => tracing::error!("the store could not be opened again: {e}; the next write tries again"),
+/// redb refuses all work after an I/O error until its file is opened again; so it is closed here, and
+/// the next write opens it.
+fn close_after(shared: &Shared, error: &redb::Error) {
+    if matches!(error, redb::Error::Io(_) | redb::Error::PreviousIo | redb::Error::DatabaseClosed) {
+        *shared.disk.write().unwrap_or_else(std::sync::PoisonError::into_inner) = None;
     }
 }
 
-fn replace(disk: &mut Arc<Database>, path: &std::path::Path) -> Result<(), super::OpenError> {
-    let placeholder = Database::builder()
-        .create_with_backend(redb::backends::InMemoryBackend::new())
-        .map_err(|e| super::OpenError::Io { path: "memory".into(), cause: e.to_string() })?;
-    drop(std::mem::replace(disk, Arc::new(placeholder)));
-    *disk = Arc::new(reopen(path)?);
-    Ok(())
+/// The database, opened again if an error had closed it.
+fn opened(shared: &Shared) -> Result<Arc<Database>, redb::Error> {
+    let mut disk = shared.disk.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if let Some(database) = disk.as_ref() {
+        return Ok(database.clone());
+    }
+    let database = Arc::new(reopen(&shared.options.path)?);
+    tracing::info!("the store was opened again after a disk error");
+    *disk = Some(database.clone());
+    Ok(database)
 }
 
 fn explain(error: redb::Error) -> StoreError {
