@@ -98,8 +98,7 @@ pub fn resolver(pod: &Pod, dns_ip: IpAddr, domain: &str, host: &Resolver) -> Res
 }
 
 fn cluster(namespace: &str, dns_ip: IpAddr, domain: &str, host: &Resolver) -> Resolver {
-    let mut searches =
-        vec![format!("{namespace}.svc.{domain}"), format!("svc.{domain}"), domain.to_owned()];
+    let mut searches = vec![format!("{namespace}.svc.{domain}"), format!("svc.{domain}"), domain.to_owned()];
     append_new(&mut searches, host.searches.iter().filter(|s| s.as_str() != "."));
     Resolver {
         nameservers: vec![dns_ip.to_string()],

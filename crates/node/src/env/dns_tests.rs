@@ -13,7 +13,8 @@ fn pod(spec: serde_json::Value) -> Pod {
 }
 
 fn text(spec: serde_json::Value) -> String {
-    let host = Resolver::parse("# host\nnameserver 192.0.2.1\nsearch corp.example\noptions timeout:1 rotate\n");
+    let host =
+        Resolver::parse("# host\nnameserver 192.0.2.1\nsearch corp.example\noptions timeout:1 rotate\n");
     resolver(&pod(spec), "10.96.0.10".parse().expect("ip"), "cluster.local", &host).text()
 }
 

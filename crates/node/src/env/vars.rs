@@ -159,7 +159,10 @@ fn value_from(
         (None, _) => Err(EnvError(format!("{} \"{name}\" not found", kind.word()))),
         (Some(_), None) => {
             let title = if kind == Kind::ConfigMap { "ConfigMap" } else { "Secret" };
-            Err(EnvError(format!("couldn't find key {key} in {title} {}/{name}", crate::pod::spec::namespace(pod))))
+            Err(EnvError(format!(
+                "couldn't find key {key} in {title} {}/{name}",
+                crate::pod::spec::namespace(pod)
+            )))
         }
     }
 }

@@ -52,7 +52,9 @@ fn later_sources_override_earlier_ones_and_references_look_back() {
     }));
     assert_eq!(
         got.as_deref(),
-        Ok("A_SERVICE_HOST=10.96.0.9 color=blue size=blue-10 S_token=t0p URL=http://10.96.0.9/$(LATER)t0p LATER=x EMPTY=")
+        Ok(
+            "A_SERVICE_HOST=10.96.0.9 color=blue size=blue-10 S_token=t0p URL=http://10.96.0.9/$(LATER)t0p LATER=x EMPTY="
+        )
     );
 }
 

@@ -95,8 +95,7 @@ pub fn adopt(state: &mut PodState, pod: &core::Pod, found: &SandboxStatus) {
                     Life::Running { id: container.id.0.clone(), started_at: *started_at, kill: None };
                 let (started, ready) = ready_before.unwrap_or((false, false));
                 record.started = started || spec.is_none_or(|c| c.startup_probe.is_none());
-                record.ready =
-                    record.started && (ready || spec.is_none_or(|c| c.readiness_probe.is_none()));
+                record.ready = record.started && (ready || spec.is_none_or(|c| c.readiness_probe.is_none()));
             }
             ContainerState::Exited(exit) => {
                 demote(record, &container.id.0);
@@ -118,8 +117,8 @@ fn demote(record: &mut Record, id: &str) {
 
 /// `(started, ready)` as the API had it, if it meant this very container.
 fn was_ready(status: &core::PodStatus, name: &str, id: &str) -> Option<(bool, bool)> {
-    let all = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
-    let known = all.filter(|s| s.name == name).next_back()?;
+    let mut all = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
+    let known = all.rfind(|s| s.name == name)?;
     let same = known.container_id.as_deref().is_some_and(|c| plain_id(c) == id);
     same.then(|| (known.started.unwrap_or(false), known.ready))
 }

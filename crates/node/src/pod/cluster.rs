@@ -94,7 +94,10 @@ impl Cluster for KubeCluster {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), spec::namespace(pod));
         let patch = status_patch(pod, status).map_err(|e| WriteError::Refused(e.to_string()))?;
         let params = PatchParams::default();
-        api.patch_status(spec::name(pod), &params, &Patch::Strategic(&patch)).await.map(|_| ()).map_err(classify)
+        api.patch_status(spec::name(pod), &params, &Patch::Strategic(&patch))
+            .await
+            .map(|_| ())
+            .map_err(classify)
     }
 
     async fn delete_pod(&self, pod: &Pod) -> Result<(), WriteError> {

@@ -50,9 +50,7 @@ fn states<'r>(
     match &record.life {
         Life::Idle | Life::Starting => match last {
             // Being restarted: the former end stays in sight until the new life shows.
-            Some(exit) if record.life == Life::Starting && record.restarts > 0 => {
-                (ended(exit), None)
-            }
+            Some(exit) if record.life == Life::Starting && record.restarts > 0 => (ended(exit), None),
             _ => (waiting(waiting_reason(view), None), last),
         },
         Life::Blocked { failure, since, .. } => {

@@ -89,9 +89,11 @@ pub struct Snapshot {
     pub state: Arc<PodState>,
 }
 
+type Snapshots = BTreeMap<(String, String), Arc<Snapshot>>;
+
 /// All pods of this node by namespace and name.
 #[derive(Clone, Default)]
-pub struct Directory(Arc<RwLock<BTreeMap<(String, String), Arc<Snapshot>>>>);
+pub struct Directory(Arc<RwLock<Snapshots>>);
 
 impl Directory {
     pub fn put(&self, snapshot: Snapshot) {
@@ -116,11 +118,11 @@ impl Directory {
         self.read().values().cloned().collect()
     }
 
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<(String, String), Arc<Snapshot>>> {
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Snapshots> {
         self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    fn write(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<(String, String), Arc<Snapshot>>> {
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Snapshots> {
         self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }

@@ -18,9 +18,17 @@ pub enum Action {
     /// Volumes, then the sandbox.
     Prepare,
     /// Image, container, process.
-    Start { container: String, attempt: i32 },
+    Start {
+        container: String,
+        attempt: i32,
+    },
     /// preStop, SIGTERM, and SIGKILL at `deadline`; repeated with an earlier one to hurry.
-    Kill { container: String, id: String, deadline: Timestamp, why: Why },
+    Kill {
+        container: String,
+        id: String,
+        deadline: Timestamp,
+        why: Why,
+    },
     /// Clear away a sandbox that died, to make another.
     ClearSandbox,
     RemoveSandbox,
@@ -132,16 +140,16 @@ fn run(view: &PodView, actions: &mut Vec<Action>) {
 }
 
 pub(super) fn mains_began(pod: &Pod, state: &PodState) -> bool {
-    spec::containers(pod)
-        .iter()
-        .filter_map(|c| state.record(&c.name))
-        .any(|r| r.running() || (r.last.is_some() || matches!(r.life, Life::Exited(_))) && inits_done(pod, state))
+    spec::containers(pod).iter().filter_map(|c| state.record(&c.name)).any(|r| {
+        r.running() || (r.last.is_some() || matches!(r.life, Life::Exited(_))) && inits_done(pod, state)
+    })
 }
 
 fn inits_done(pod: &Pod, state: &PodState) -> bool {
-    spec::init_containers(pod).iter().filter(|c| !spec::is_sidecar(c)).all(
-        |c| matches!(state.record(&c.name).map(|r| &r.life), Some(Life::Exited(e)) if e.code == 0),
-    )
+    spec::init_containers(pod)
+        .iter()
+        .filter(|c| !spec::is_sidecar(c))
+        .all(|c| matches!(state.record(&c.name).map(|r| &r.life), Some(Life::Exited(e)) if e.code == 0))
 }
 
 /// Starts, restarts or kills one container of a pod that should run.
@@ -168,7 +176,12 @@ fn tend(view: &PodView, container: &Container, actions: &mut Vec<Action>) {
             if let Some(doom) = record.doom {
                 let deadline = now + SignedDuration::from_secs(doom_grace(pod, container, doom));
                 let why = Why::Doomed(doom);
-                actions.push(Action::Kill { container: container.name.clone(), id: id.clone(), deadline, why });
+                actions.push(Action::Kill {
+                    container: container.name.clone(),
+                    id: id.clone(),
+                    deadline,
+                    why,
+                });
             }
         }
         Life::Running { .. } => {}

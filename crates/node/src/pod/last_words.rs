@@ -20,7 +20,11 @@ pub async fn add(backend: &dyn Backend, container: &Container, mut exit: Exit) -
     words.truncate(MOST_MESSAGE);
     let mut words = String::from_utf8_lossy(&words).into_owned();
     let fallback = container.termination_message_policy.as_deref() == Some("FallbackToLogsOnError");
-    if words.is_empty() && fallback && exit.code != 0 && let Ok(path) = backend.log_path(&id).await {
+    if words.is_empty()
+        && fallback
+        && exit.code != 0
+        && let Ok(path) = backend.log_path(&id).await
+    {
         let log = tokio::fs::read(path).await.unwrap_or_default();
         words = tail(&log);
     }

@@ -53,8 +53,7 @@ impl Manager {
         let mut events = self.runtime.events();
         let found = self.runtime.sandboxes().await;
         self.orphans = found.into_iter().map(|s| (s.spec.uid.clone(), s)).collect();
-        let config =
-            watcher::Config::default().fields(&format!("spec.nodeName={}", self.ctx.settings.node));
+        let config = watcher::Config::default().fields(&format!("spec.nodeName={}", self.ctx.settings.node));
         let mut pods = std::pin::pin!(watcher(Api::<Pod>::all(client), config));
         loop {
             tokio::select! {
@@ -229,7 +228,9 @@ pub fn refuse(pod: &Pod, running: usize, settings: &Settings) -> Option<Verdict>
     if let Some(os) = os.filter(|os| *os != "linux") {
         return Some(Verdict {
             reason: "PodOSNotSupported".into(),
-            message: format!("Pod was rejected: Failed to admit pod as the OS field ({os}) doesn't match node OS (linux)"),
+            message: format!(
+                "Pod was rejected: Failed to admit pod as the OS field ({os}) doesn't match node OS (linux)"
+            ),
         });
     }
     None

@@ -11,6 +11,7 @@ pub mod events;
 mod hooks;
 mod kill;
 mod last_words;
+mod life;
 pub mod manager;
 pub mod probes;
 pub mod qos;
@@ -29,3 +30,6 @@ pub use context::{Context, Directory, Settings, Snapshot};
 pub use decide::{Action, PodView, decide};
 pub use state::{Observation, PodState};
 pub use status::status;
+
+#[cfg(test)]
+mod tests;

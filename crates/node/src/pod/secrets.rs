@@ -22,7 +22,8 @@ fn credential(registry: &str, entry: &Value) -> Option<crate::image::RegistryCre
     let text = |key: &str| entry.get(key).and_then(Value::as_str).map(str::to_owned);
     let joined = text("auth").and_then(|auth| {
         let bytes = base64::engine::general_purpose::STANDARD.decode(auth.trim()).ok()?;
-        let (user, password) = std::str::from_utf8(&bytes).ok()?.split_once(':').map(|(u, p)| (u.to_owned(), p.to_owned()))?;
+        let (user, password) =
+            std::str::from_utf8(&bytes).ok()?.split_once(':').map(|(u, p)| (u.to_owned(), p.to_owned()))?;
         Some((user, password))
     });
     let (username, password) = match (text("username"), text("password")) {

@@ -80,7 +80,11 @@ pub fn phase(pod: &Pod, state: &PodState) -> &'static str {
     match () {
         // A deleted pod ends in a final phase once nothing of it runs.
         () if stopping && running == 0 && waiting == 0 && state.sandbox_going() => {
-            if failed == 0 { "Succeeded" } else { "Failed" }
+            if failed == 0 {
+                "Succeeded"
+            } else {
+                "Failed"
+            }
         }
         () if stopping && running == 0 && state.sandbox_going() => "Failed",
         () if initialising || waiting > 0 => "Pending",
@@ -136,8 +140,7 @@ fn condition(pod: &Pod, state: &PodState, kind: &str, truth: Truth, now: Timesta
     let value = if truth.holds { "True" } else { "False" };
     let known = |status: Option<&PodStatus>| {
         let all = status.and_then(|s| s.conditions.as_ref()).into_iter().flatten();
-        all.filter(|c| c.type_ == kind && c.status == value)
-            .find_map(|c| c.last_transition_time.clone())
+        all.filter(|c| c.type_ == kind && c.status == value).find_map(|c| c.last_transition_time.clone())
     };
     let since = known(Some(&state.last_status)).or_else(|| known(pod.status.as_ref()));
     PodCondition {
@@ -205,10 +208,14 @@ fn pod_ready(pod: &Pod, containers: &Truth) -> Truth {
     let mut closed = Vec::new();
     for gate in gates {
         match known().find(|c| c.type_ == gate.condition_type) {
-            None => closed.push(format!("corresponding condition of pod readiness gate \"{}\" does not exist.", gate.condition_type)),
-            Some(c) if c.status != "True" => {
-                closed.push(format!("the status of pod readiness gate \"{}\" is not \"True\", but {}", gate.condition_type, c.status))
-            }
+            None => closed.push(format!(
+                "corresponding condition of pod readiness gate \"{}\" does not exist.",
+                gate.condition_type
+            )),
+            Some(c) if c.status != "True" => closed.push(format!(
+                "the status of pod readiness gate \"{}\" is not \"True\", but {}",
+                gate.condition_type, c.status
+            )),
             Some(_) => {}
         }
     }

@@ -203,9 +203,9 @@ impl Worker {
         }
         begin(&mut self.state, action, now);
         match action {
-            Action::Prepare => self.spawn(|ctx, pod| async move {
-                Observation::Prepared(start::prepare(&ctx, &pod).await)
-            }),
+            Action::Prepare => {
+                self.spawn(|ctx, pod| async move { Observation::Prepared(start::prepare(&ctx, &pod).await) })
+            }
             Action::Start { container, attempt } => self.start(container, *attempt),
             Action::Kill { container, id, deadline, why } => self.kill(container, id, *deadline, *why),
             Action::ClearSandbox | Action::RemoveSandbox => self.spawn(|ctx, pod| async move {
@@ -271,7 +271,9 @@ impl Worker {
         let Some(container) = spec::find_container(&self.pod, name).cloned() else { return };
         let message = match why {
             Why::Stopping => format!("Stopping container {name}"),
-            Why::Doomed(Doom::Liveness) => format!("Container {name} failed liveness probe, will be restarted"),
+            Why::Doomed(Doom::Liveness) => {
+                format!("Container {name} failed liveness probe, will be restarted")
+            }
             Why::Doomed(Doom::Startup) => format!("Container {name} failed startup probe, will be restarted"),
             Why::Doomed(Doom::ImageChanged) => {
                 format!("Container {name} definition changed, will be restarted")
@@ -296,7 +298,9 @@ impl Worker {
         let name = match self.state.running(&exit.container_id) {
             Some(name) => Some(name.to_owned()),
             // It ended before its start was reported.
-            None => backend.container(&ContainerId(exit.container_id.clone())).await.ok().map(|c| c.spec.name),
+            None => {
+                backend.container(&ContainerId(exit.container_id.clone())).await.ok().map(|c| c.spec.name)
+            }
         };
         match name.and_then(|name| spec::find_container(&self.pod, &name)) {
             Some(container) => super::last_words::add(self.ctx.backend.as_ref(), container, exit).await,

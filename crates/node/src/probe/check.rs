@@ -46,7 +46,9 @@ pub async fn check(probe: &Probe, target: &Target) -> Outcome {
         };
     }
     if probe.grpc.is_some() {
-        return Outcome::Failed("grpc probes are not supported by this node yet; use tcpSocket or exec".into());
+        return Outcome::Failed(
+            "grpc probes are not supported by this node yet; use tcpSocket or exec".into(),
+        );
     }
     Outcome::Failed("missing probe handler".into())
 }
@@ -72,7 +74,9 @@ async fn exec(argv: &[String], target: &Target, timeout: Duration) -> Outcome {
         Ok(Ok((0, _))) => Outcome::Passed,
         Ok(Ok((_, output))) => Outcome::Failed(output),
         Ok(Err(cause)) => Outcome::Failed(cause),
-        Err(_) => Outcome::Failed(format!("command timed out: {argv:?} timed out after {}s", timeout.as_secs())),
+        Err(_) => {
+            Outcome::Failed(format!("command timed out: {argv:?} timed out after {}s", timeout.as_secs()))
+        }
     }
 }
 

@@ -94,7 +94,11 @@ async fn follow(action: &HTTPGetAction, mut place: Place, agent: &str) -> Outcom
         match (answer.status, &answer.location) {
             (301 | 302 | 303 | 307 | 308, Some(location)) => match place.redirected(location) {
                 Some(next) => place = next,
-                None => return Outcome::Warned("Probe terminated redirects, Response body: ".to_owned() + &answer.body),
+                None => {
+                    return Outcome::Warned(
+                        "Probe terminated redirects, Response body: ".to_owned() + &answer.body,
+                    );
+                }
             },
             (200..=399, _) => return Outcome::Passed,
             (status, _) => return Outcome::Failed(format!("HTTP probe failed with statuscode: {status}")),
@@ -125,7 +129,8 @@ where
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
     let driver = tokio::spawn(connection);
     let answer = async {
-        let response = sender.send_request(request(action, place, agent)?).await.map_err(|e| e.to_string())?;
+        let response =
+            sender.send_request(request(action, place, agent)?).await.map_err(|e| e.to_string())?;
         let status = response.status().as_u16();
         let location = response.headers().get(http::header::LOCATION);
         let location = location.and_then(|v| v.to_str().ok()).map(str::to_owned);

@@ -140,7 +140,10 @@ mod tests {
         let mut t = tracker(ProbeKind::Readiness, 3, 1, 1);
         assert_eq!([t.record(true), t.record(true), t.record(true)], [None, None, Some(true)]);
         let mut t = tracker(ProbeKind::Readiness, 2, 1, 1);
-        assert_eq!([t.record(true), t.record(false), t.record(true), t.record(true)], [None, None, None, Some(true)]);
+        assert_eq!(
+            [t.record(true), t.record(false), t.record(true), t.record(true)],
+            [None, None, None, Some(true)]
+        );
     }
 
     #[test]

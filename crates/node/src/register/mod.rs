@@ -56,7 +56,11 @@ async fn register(client: &kube::Client, id: &Identity, state_dir: &std::path::P
     }
 }
 
-async fn try_register(client: &kube::Client, id: &Identity, state_dir: &std::path::Path) -> kube::Result<Node> {
+async fn try_register(
+    client: &kube::Client,
+    id: &Identity,
+    state_dir: &std::path::Path,
+) -> kube::Result<Node> {
     let api: Api<Node> = Api::all(client.clone());
     let wanted = object::node(id);
     let known = match api.get_opt(&id.name).await? {

@@ -6,7 +6,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::api::core::v1::{
-    DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeSpec, NodeStatus, NodeSystemInfo,
+    DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeSpec, NodeStatus,
+    NodeSystemInfo,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference, Time};
@@ -47,7 +48,11 @@ pub fn labels(id: &Identity) -> BTreeMap<String, String> {
 /// The object of a node that is new.
 pub fn node(id: &Identity) -> Node {
     Node {
-        metadata: ObjectMeta { name: Some(id.name.clone()), labels: Some(labels(id)), ..ObjectMeta::default() },
+        metadata: ObjectMeta {
+            name: Some(id.name.clone()),
+            labels: Some(labels(id)),
+            ..ObjectMeta::default()
+        },
         spec: Some(NodeSpec {
             pod_cidr: Some(id.pod_cidr.clone()),
             pod_cidrs: Some(vec![id.pod_cidr.clone()]),

@@ -19,7 +19,10 @@ pub enum Said<'a> {
     Stdin(&'a [u8]),
     /// v5: no more input follows.
     StdinEnds,
-    Resize { columns: u16, rows: u16 },
+    Resize {
+        columns: u16,
+        rows: u16,
+    },
     /// Nothing that concerns us.
     Nothing,
 }

@@ -14,7 +14,9 @@ use tokio::sync::mpsc;
 use super::channels::{Output, PROTOCOLS, Said, ending, output, understand};
 use super::query::Query;
 use super::{Api, Refusal};
-use crate::runtime::{ContainerId, ExecSession, ExecSpec, RuntimeError, SessionControl, StreamReader, StreamWriter};
+use crate::runtime::{
+    ContainerId, ExecSession, ExecSpec, RuntimeError, SessionControl, StreamReader, StreamWriter,
+};
 
 const CHUNK: usize = 32 * 1024;
 type Names = (String, String, String);

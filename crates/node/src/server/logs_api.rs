@@ -31,7 +31,10 @@ pub async fn container_logs(
     let snapshot = api.find(&namespace, &pod)?;
     let id = choose(&snapshot, &container, options.previous)?;
     let path = api.runtime.log_path(&id).await.map_err(|e| unreadable(&e))?;
-    let opening = { let options = options.clone(); move || Reader::open(&path, &options) };
+    let opening = {
+        let options = options.clone();
+        move || Reader::open(&path, &options)
+    };
     let reader = tokio::task::spawn_blocking(opening).await.map_err(|e| unreadable(&e))?;
     let reader = reader.map_err(|e| unreadable(&e))?;
     let (sender, receiver) = mpsc::channel(4);
@@ -49,7 +52,9 @@ fn options(query: &Query, now: Timestamp) -> Result<Options, String> {
     let since_seconds = query.number("sinceSeconds")?;
     let since_time = query.get("sinceTime").filter(|t| !t.is_empty());
     let since = match (since_seconds, since_time) {
-        (Some(_), Some(_)) => return Err("at most one of `sinceTime` or `sinceSeconds` may be specified".into()),
+        (Some(_), Some(_)) => {
+            return Err("at most one of `sinceTime` or `sinceSeconds` may be specified".into());
+        }
         (Some(secs), None) if secs < 1 => return Err("sinceSeconds: must be greater than 0".into()),
         (Some(secs), None) => Some(now - SignedDuration::from_secs(secs)),
         (None, Some(time)) => Some(time.parse().map_err(|_| format!("sinceTime: {time:?} is not a time"))?),
@@ -118,7 +123,7 @@ async fn stream(mut reader: Reader, sender: Sender, follow: Option<(Runtime, Con
     let mut last_look = false;
     loop {
         let read = tokio::task::spawn_blocking(move || {
-            let piece = reader.next();
+            let piece = reader.piece();
             (reader, piece)
         });
         let Ok((returned, piece)) = read.await else { return };
@@ -168,7 +173,9 @@ mod tests {
 
     #[test]
     fn queries_become_options() {
-        let all = read("follow=true&previous=false&timestamps=true&tailLines=5&limitBytes=9&sinceSeconds=10&stream=Stderr");
+        let all = read(
+            "follow=true&previous=false&timestamps=true&tailLines=5&limitBytes=9&sinceSeconds=10&stream=Stderr",
+        );
         let want = Options {
             follow: true,
             previous: false,
@@ -179,8 +186,17 @@ mod tests {
             stream: Some(Stream::Stderr),
         };
         assert_eq!(all, Ok(want));
-        assert_eq!(read("sinceTime=1970-01-01T00:00:07Z").map(|o| o.since), Ok(Timestamp::from_second(7).ok()));
-        for bad in ["tailLines=-1", "tailLines=x", "sinceTime=noon", "sinceSeconds=0", "sinceSeconds=1&sinceTime=1970-01-01T00:00:07Z"] {
+        assert_eq!(
+            read("sinceTime=1970-01-01T00:00:07Z").map(|o| o.since),
+            Ok(Timestamp::from_second(7).ok())
+        );
+        for bad in [
+            "tailLines=-1",
+            "tailLines=x",
+            "sinceTime=noon",
+            "sinceSeconds=0",
+            "sinceSeconds=1&sinceTime=1970-01-01T00:00:07Z",
+        ] {
             assert!(read(bad).is_err(), "{bad}");
         }
     }

@@ -51,7 +51,9 @@ pub async fn listen(cfg: &NodeConfig) -> anyhow::Result<Listener> {
     let tls = tls::acceptor(&cfg.kubelet_cert_pem, &cfg.kubelet_key_pem, &cfg.client_ca_pem)?;
     let address = std::net::SocketAddr::new(cfg.runtime.node_ip, cfg.kubelet_port);
     let tcp = TcpListener::bind(address).await;
-    let tcp = tcp.with_context(|| format!("the kubelet API of {} cannot listen on {address}", cfg.runtime.node_name))?;
+    let tcp = tcp.with_context(|| {
+        format!("the kubelet API of {} cannot listen on {address}", cfg.runtime.node_name)
+    })?;
     Ok(Listener { tcp, tls })
 }
 
@@ -130,7 +132,9 @@ async fn pods(State(api): State<Arc<Api>>) -> Response {
 
 impl Api {
     fn find(&self, namespace: &str, pod: &str) -> Result<Arc<Snapshot>, Refusal> {
-        let missing = || Refusal(StatusCode::NOT_FOUND, format!("pod \"{pod}_{namespace}\" does not exist on this node"));
+        let missing = || {
+            Refusal(StatusCode::NOT_FOUND, format!("pod \"{pod}_{namespace}\" does not exist on this node"))
+        };
         self.directory.get(namespace, pod).ok_or_else(missing)
     }
 
@@ -141,7 +145,10 @@ impl Api {
         let id = record.and_then(|r| r.container_id()).map(|id| ContainerId(id.to_owned()));
         id.ok_or_else(|| {
             let pod = spec::name(&snapshot.pod);
-            Refusal(StatusCode::BAD_REQUEST, format!("container \"{container}\" in pod \"{pod}\" is not running"))
+            Refusal(
+                StatusCode::BAD_REQUEST,
+                format!("container \"{container}\" in pod \"{pod}\" is not running"),
+            )
         })
     }
 }

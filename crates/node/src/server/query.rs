@@ -66,7 +66,9 @@ mod tests {
 
     #[test]
     fn repeated_and_escaped_values_are_kept() {
-        let q = Query::parse(Some("command=sh&command=-c&command=echo+a%20b%26%C3%A9&stdin=true&tty=1&bad=%zz&x=5"));
+        let q = Query::parse(Some(
+            "command=sh&command=-c&command=echo+a%20b%26%C3%A9&stdin=true&tty=1&bad=%zz&x=5",
+        ));
         assert_eq!(q.all("command").collect::<Vec<_>>(), ["sh", "-c", "echo a b&é"]);
         assert!(q.any_flag(["stdin", "input"]) && q.flag("tty") && !q.flag("stdout"));
         assert_eq!(q.get("bad"), Some("%zz"));

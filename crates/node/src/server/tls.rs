@@ -17,7 +17,9 @@ pub fn acceptor(cert: &str, key: &str, client_ca: &str) -> anyhow::Result<TlsAcc
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).context("the kubelet key is not PEM")?;
     let mut roots = RootCertStore::empty();
     for ca in CertificateDer::pem_slice_iter(client_ca.as_bytes()) {
-        roots.add(ca.context("the client authority is not PEM")?).context("the client authority is unusable")?;
+        roots
+            .add(ca.context("the client authority is not PEM")?)
+            .context("the client authority is unusable")?;
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())

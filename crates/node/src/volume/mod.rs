@@ -40,7 +40,9 @@ pub fn prepare(pod: &Pod, dir: &Path, place: &Place, sources: &Sources) -> Resul
         let fail = |cause: String| MountError { volume: volume.name.clone(), cause };
         let at = path_of(dir, &volume.name);
         if let Some(files) = payload::files(volume, pod, place, sources).map_err(fail)? {
-            make_dir(&at, 0o755).and_then(|()| atomic::write(&at, &files, fs_group)).map_err(|e| fail(io_cause(&at, &e)))?;
+            make_dir(&at, 0o755)
+                .and_then(|()| atomic::write(&at, &files, fs_group))
+                .map_err(|e| fail(io_cause(&at, &e)))?;
         } else if let Some(source) = &volume.empty_dir {
             empty_dir(&at, source, fs_group).map_err(|e| fail(io_cause(&at, &e)))?;
         } else if let Some(source) = &volume.host_path {

@@ -116,7 +116,10 @@ impl From<'_> {
                 let owner = spec::containers(self.pod).first().ok_or("the pod has no containers")?;
                 fields::resource(self.pod, owner, self.place, resource)?
             } else {
-                return Err(format!("downwardAPI item {} has neither fieldRef nor resourceFieldRef", item.path));
+                return Err(format!(
+                    "downwardAPI item {} has neither fieldRef nor resourceFieldRef",
+                    item.path
+                ));
             };
             put(files, &item.path, value.into_bytes(), item.mode.unwrap_or(mode))?;
         }

@@ -63,7 +63,8 @@ fn items_choose_paths_and_modes() {
     let tmp = tempfile::tempdir().expect("a directory");
     let items = json!([{"key": "a", "path": "deep/er/x", "mode": 0o400}, {"key": "b", "path": "y"}]);
     let volume = json!([{"name": "v", "configMap": {"name": "cm", "defaultMode": 0o640, "items": items}}]);
-    prepare(&pod(volume, json!([])), tmp.path(), &place(), &config(&[("a", "1"), ("b", "2")])).expect("prepared");
+    prepare(&pod(volume, json!([])), tmp.path(), &place(), &config(&[("a", "1"), ("b", "2")]))
+        .expect("prepared");
     let mode = |p: &str| fs::metadata(tmp.path().join("v").join(p)).expect("a file").mode() & 0o777;
     assert_eq!((mode("deep/er/x"), mode("y")), (0o400, 0o640));
 }
@@ -143,7 +144,10 @@ fn unknown_volumes_are_named() {
 fn host_paths_are_checked() {
     let tmp = tempfile::tempdir().expect("a directory");
     let with = |path: &str, kind: &str| {
-        let source = HostPathVolumeSource { path: tmp.path().join(path).display().to_string(), type_: Some(kind.into()) };
+        let source = HostPathVolumeSource {
+            path: tmp.path().join(path).display().to_string(),
+            type_: Some(kind.into()),
+        };
         host_path(&source)
     };
     assert!(with("none", "Directory").expect_err("missing").contains("does not exist"));

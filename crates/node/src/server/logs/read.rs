@@ -79,7 +79,7 @@ impl Reader {
     ///
     /// # Errors
     /// When a file cannot be read.
-    pub fn next(&mut self) -> io::Result<Vec<u8>> {
+    pub fn piece(&mut self) -> io::Result<Vec<u8>> {
         let mut out = Vec::new();
         let mut block = vec![0; BLOCK];
         while out.is_empty() && !self.full() {
@@ -151,7 +151,7 @@ mod tests {
     fn all(reader: &mut Reader) -> String {
         let mut out = Vec::new();
         loop {
-            let more = reader.next().expect("read");
+            let more = reader.piece().expect("read");
             if more.is_empty() {
                 return String::from_utf8(out).expect("text").replace('\n', " ");
             }
@@ -166,9 +166,14 @@ mod tests {
         append(&tmp.path().join("0.log.2"), &(record(1) + &record(2)));
         append(&tmp.path().join("0.log.1"), &(record(3) + &record(4)));
         append(&path, &(record(5) + &record(6)));
-        for (tail, want) in
-            [(None, "1 2 3 4 5 6 "), (Some(1), "6 "), (Some(3), "4 5 6 "), (Some(5), "2 3 4 5 6 "), (Some(0), ""), (Some(9), "1 2 3 4 5 6 ")]
-        {
+        for (tail, want) in [
+            (None, "1 2 3 4 5 6 "),
+            (Some(1), "6 "),
+            (Some(3), "4 5 6 "),
+            (Some(5), "2 3 4 5 6 "),
+            (Some(0), ""),
+            (Some(9), "1 2 3 4 5 6 "),
+        ] {
             let options = Options { tail, ..Options::default() };
             assert_eq!(all(&mut Reader::open(&path, &options).expect("opened")), want, "{tail:?}");
         }

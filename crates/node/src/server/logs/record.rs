@@ -47,12 +47,21 @@ mod tests {
     #[test]
     fn records_are_read_and_rubbish_is_not() {
         let record = parse(b"2026-01-02T03:04:05.678901234Z stderr P  two  spaces").expect("a record");
-        assert_eq!((record.stream, record.partial, record.text), (Stream::Stderr, true, &b" two  spaces"[..]));
+        assert_eq!(
+            (record.stream, record.partial, record.text),
+            (Stream::Stderr, true, &b" two  spaces"[..])
+        );
         assert_eq!(record.at.subsec_nanosecond(), 678_901_234);
         assert_eq!(parse(b"2026-01-02T03:04:05Z stdout F ").map(|r| r.text), Some(&b""[..]));
         assert_eq!(parse(b"2026-01-02T03:04:05Z stdout F").map(|r| r.text), Some(&b""[..]));
         assert_eq!(parse(b"2026-01-02T03:04:05+01:00 stdout F:x a").map(|r| r.text), Some(&b"a"[..]));
-        for bad in ["", "x", "yesterday stdout F a", "2026-01-02T03:04:05Z stdin F a", "2026-01-02T03:04:05Z stdout Q a"] {
+        for bad in [
+            "",
+            "x",
+            "yesterday stdout F a",
+            "2026-01-02T03:04:05Z stdin F a",
+            "2026-01-02T03:04:05Z stdout Q a",
+        ] {
             assert_eq!(parse(bad.as_bytes()), None, "{bad}");
         }
     }
