@@ -286,9 +286,10 @@ impl Registry {
             .stderr(Stdio::null())
             .spawn()
             .expect("docker-registry: install the package docker-registry");
+        let registry = Self { process, address, _dir: dir };
         for _ in 0..500 {
-            if tokio::net::TcpStream::connect(&address).await.is_ok() {
-                return Self { process, address, _dir: dir };
+            if tokio::net::TcpStream::connect(&registry.address).await.is_ok() {
+                return registry;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -340,7 +341,7 @@ fn images_are_pulled_from_a_registry_by_tag_and_digest_and_mirror() {
         let runtime = Runtime::open(config).await.expect("opens");
         let name = format!("{}/x/busy:1", registry.address);
         let info = pull(&runtime, &name, PullPolicy::IfNotPresent).await.expect("pulls");
-        assert_eq!(info.tags, [name.clone()]);
+        assert_eq!(info.tags, std::slice::from_ref(&name));
         assert_eq!(info.digests.len(), 1);
         let by_digest = pull(&runtime, &info.digests[0], PullPolicy::Always).await.expect("pulls by digest");
         assert_eq!(by_digest.id, info.id);
