@@ -1,7 +1,6 @@
 //! OpenAPI v3: an index with hashes, and one document per group version.
 //!
-//! Documents are made when they are asked for and not kept: clients fetch each once and cache it by its
-//! hash. They say what kubectl needs for `explain`, validation, dry runs and strategic patches. There
+//! Documents are made when they are asked for, and the few asked for last are kept. They say what kubectl needs for `explain`, validation, dry runs and strategic patches. There
 //! are no descriptions: the schema table holds facts only.
 
 mod models;
@@ -10,7 +9,8 @@ mod paths;
 #[cfg(test)]
 mod tests;
 
-use std::sync::LazyLock;
+use std::collections::VecDeque;
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
@@ -28,6 +28,11 @@ static HASH: LazyLock<String> = LazyLock::new(|| {
     digest.update(include_str!("paths.rs"));
     digest.finalize().iter().map(|byte| format!("{byte:02X}")).collect()
 });
+
+/// kubectl asks for the same one or two with every command; the largest has a quarter of a megabyte.
+const MAX_KEPT: usize = 3;
+
+static KEPT: Mutex<VecDeque<(String, Bytes)>> = Mutex::new(VecDeque::new());
 
 /// `/openapi/v3`.
 pub fn index() -> Value {
@@ -47,6 +52,17 @@ pub fn hash() -> &'static str {
 
 /// `/openapi/v3/PATH`, where `path` is `api/v1` or `apis/GROUP/VERSION`.
 pub fn document(path: &str) -> Option<Bytes> {
+    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, document)) = kept.iter().find(|(known, _)| known == path) {
+        return Some(document.clone());
+    }
+    let document = make(path)?;
+    kept.truncate(MAX_KEPT - 1);
+    kept.push_front((path.to_owned(), document.clone()));
+    Some(document)
+}
+
+fn make(path: &str) -> Option<Bytes> {
     let (group, version) =
         schema().group_versions().into_iter().find(|(group, version)| path_of(group, version) == path)?;
     let mut models = models::Models::default();
