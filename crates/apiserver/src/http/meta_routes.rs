@@ -73,7 +73,9 @@ fn openapi_document(path: &str, headers: &HeaderMap) -> Result<Response<Body>, A
 fn with_etag(body: &impl AsRef<[u8]>, mut response: Response<Body>, headers: &HeaderMap) -> Response<Body> {
     let tag = format!("\"{}\"", hex(&Sha256::digest(body)));
     if headers.get(IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes()) {
-        response = respond::bytes(304, "application/json", "");
+        // The type stays: caches take the headers of this answer for the ones that they have.
+        *response.status_mut() = http::StatusCode::NOT_MODIFIED;
+        *response.body_mut() = respond::full("");
     }
     if let Ok(tag) = HeaderValue::from_str(&tag) {
         response.headers_mut().insert(ETAG, tag);

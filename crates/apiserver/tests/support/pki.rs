@@ -59,7 +59,7 @@ impl Pki {
             data_dir: data_dir.to_owned(),
             listen: vec![listen],
             // Loopback is refused as an endpoint; this address is for documentation.
-            advertise: SocketAddr::from(([192, 0, 2, 1], listen.port())),
+            advertise: SocketAddr::from(([192, 0, 2, 1], 6443)),
             ca_pem: self.ca_pem.clone(),
             server_cert_pem,
             server_key_pem,

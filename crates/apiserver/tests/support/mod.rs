@@ -1,0 +1,204 @@
+//! A server on loopback and a bare HTTPS client for it.
+#![allow(dead_code, reason = "each test file uses a part")]
+
+pub mod pki;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use daymark_apiserver::Server;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderMap, Method, Request};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use pki::Pki;
+
+/// A running server with an empty store, and an administrator's client.
+pub struct Cluster {
+    pub server: Server,
+    pub pki: Pki,
+    pub dir: tempfile::TempDir,
+    pub address: SocketAddr,
+    pub admin: Client,
+}
+
+impl Cluster {
+    pub async fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let pki = Pki::new();
+        let config = pki.config(dir.path(), "127.0.0.1:0".parse().unwrap());
+        let server = Server::start(config).await.unwrap();
+        let address = server.addresses()[0];
+        let admin = Client::new(&pki, address, Some(("admin", "system:masters")));
+        Self { server, pki, dir, address, admin }
+    }
+}
+
+/// One answer, its body read as JSON (a string if it is none).
+#[derive(Debug)]
+pub struct Answer {
+    pub code: u16,
+    pub headers: HeaderMap,
+    pub body: Value,
+}
+
+impl Answer {
+    pub fn message(&self) -> &str {
+        self.body["message"].as_str().unwrap_or_default()
+    }
+
+    /// The body of an answer that has to be a success.
+    #[track_caller]
+    pub fn ok(self) -> Value {
+        assert!(self.code < 300, "{} {}", self.code, self.body);
+        self.body
+    }
+
+    /// The code and reason of a failure.
+    pub fn failure(&self) -> (u16, &str) {
+        (self.code, self.body["reason"].as_str().unwrap_or_default())
+    }
+
+    pub fn warnings(&self) -> Vec<&str> {
+        self.headers.get_all("warning").iter().filter_map(|v| v.to_str().ok()).collect()
+    }
+}
+
+/// A client that opens a connection for each request.
+#[derive(Clone)]
+pub struct Client {
+    tls: TlsConnector,
+    address: SocketAddr,
+}
+
+const JSON: &str = "application/json";
+
+impl Client {
+    /// A client with a certificate of that user and group, or with none.
+    pub fn new(pki: &Pki, address: SocketAddr, who: Option<(&str, &str)>) -> Self {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(pki.ca_pem.as_bytes()).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots);
+        let config = match who {
+            None => builder.with_no_client_auth(),
+            Some((user, group)) => {
+                let (certificate, key) = pki.client(user, group);
+                let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
+                let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+                builder.with_client_auth_cert(chain, key).unwrap()
+            }
+        };
+        Self { tls: TlsConnector::from(Arc::new(config)), address }
+    }
+
+    pub async fn send(&self, request: Request<Full<Bytes>>) -> Result<http::Response<Incoming>, String> {
+        let socket = TcpStream::connect(self.address).await.map_err(|e| e.to_string())?;
+        let name = ServerName::IpAddress(self.address.ip().into());
+        let stream = self.tls.connect(name, socket).await.map_err(|e| e.to_string())?;
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
+        tokio::spawn(connection.with_upgrades());
+        sender.send_request(request).await.map_err(|e| e.to_string())
+    }
+
+    pub async fn call(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Bytes) -> Answer {
+        let mut request = Request::builder().method(method).uri(path).header("host", "test");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = self.send(request.body(Full::new(body)).unwrap()).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        let body = serde_json::from_slice(&bytes)
+            .unwrap_or_else(|_| Value::from(String::from_utf8_lossy(&bytes).into_owned()));
+        Answer { code: parts.status.as_u16(), headers: parts.headers, body }
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.call(Method::GET, path, &[], Bytes::new()).await
+    }
+
+    pub async fn get_as(&self, path: &str, accept: &str) -> Answer {
+        self.call(Method::GET, path, &[(ACCEPT.as_str(), accept)], Bytes::new()).await
+    }
+
+    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.with_body(Method::POST, path, JSON, body).await
+    }
+
+    pub async fn put(&self, path: &str, body: &Value) -> Answer {
+        self.with_body(Method::PUT, path, JSON, body).await
+    }
+
+    /// `kind` is `json`, `merge`, `strategic-merge` or `apply`.
+    pub async fn patch(&self, path: &str, kind: &str, body: &Value) -> Answer {
+        let media_type = match kind {
+            "apply" => "application/apply-patch+yaml".to_owned(),
+            kind => format!("application/{kind}-patch+json"),
+        };
+        self.with_body(Method::PATCH, path, &media_type, body).await
+    }
+
+    pub async fn delete(&self, path: &str, options: &Value) -> Answer {
+        self.with_body(Method::DELETE, path, JSON, options).await
+    }
+
+    async fn with_body(&self, method: Method, path: &str, media_type: &str, body: &Value) -> Answer {
+        let body = if body.is_null() { Bytes::new() } else { body.to_string().into() };
+        self.call(method, path, &[(CONTENT_TYPE.as_str(), media_type)], body).await
+    }
+
+    pub async fn watch(&self, path: &str) -> Lines {
+        self.watch_as(path, JSON).await
+    }
+
+    pub async fn watch_as(&self, path: &str, accept: &str) -> Lines {
+        let request = Request::get(path).header("host", "test").header(ACCEPT, accept);
+        let response = self.send(request.body(Full::default()).unwrap()).await.unwrap();
+        assert_eq!(response.status(), 200);
+        Lines { body: response.into_body(), buffer: BytesMut::new() }
+    }
+}
+
+/// The lines of a watch.
+pub struct Lines {
+    body: Incoming,
+    buffer: BytesMut,
+}
+
+impl Lines {
+    /// The next event; `None` at the end of the stream.
+    pub async fn next(&mut self) -> Option<Value> {
+        loop {
+            if let Some(end) = self.buffer.iter().position(|b| *b == b'\n') {
+                let line = self.buffer.split_to(end + 1);
+                return Some(serde_json::from_slice(&line).unwrap());
+            }
+            let frame = tokio::time::timeout(Duration::from_secs(20), self.body.frame()).await;
+            let frame = frame.expect("the watch is silent for 20 s")?.ok()?;
+            self.buffer.extend_from_slice(frame.data_ref().unwrap());
+        }
+    }
+
+    /// Type and name of the next event.
+    pub async fn next_name(&mut self) -> (String, String) {
+        let event = self.next().await.expect("the watch has ended");
+        let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
+        (text(&event["type"]), text(&event["object"]["metadata"]["name"]))
+    }
+}
