@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::action::{Action, Decision};
 use crate::config::ControllersConfig;
-use crate::object::{Cached, Kind, Object};
+use crate::object::{Kind, Object};
 use crate::state::State;
 use crate::view::View;
 
@@ -40,11 +40,6 @@ pub fn object(yaml: &str) -> Object {
         }
     }
     kind.parse(&value.to_string()).expect("an object of its kind")
-}
-
-/// A typed object from YAML.
-pub fn typed<T: Cached>(yaml: &str) -> T {
-    serde_yaml::from_str(yaml).expect("YAML of the type")
 }
 
 /// A state that knows the objects of a stream of YAML documents.
