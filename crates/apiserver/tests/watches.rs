@@ -2,7 +2,10 @@
 
 mod support;
 
+use daymark_apiserver::Server;
+use daymark_apiserver::store::{Expect, Options, Store, Template, Write};
 use serde_json::{Value, json};
+use support::pki::Pki;
 use support::{Client, Cluster};
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
@@ -163,4 +166,35 @@ async fn both_kinds_of_event_are_one() {
     assert_eq!(new["items"][0]["apiVersion"], "events.k8s.io/v1");
     let mut watch = api.watch("/apis/events.k8s.io/v1/events?watch=1").await;
     assert_eq!(watch.next().await.unwrap()["object"]["regarding"]["name"], "p");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_old_revisions_are_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(Options::new(dir.path().join("store.redb"))).unwrap();
+    let object = |n: u64| Template { json: format!("{{\"n\":{n},\"v\":\"\"}}").into_bytes(), at: 12 };
+    let write = |n| Write {
+        key: format!("core/secrets/x/{n}"),
+        expect: Expect::Absent,
+        object: object(n),
+        delete: false,
+        expires: 0,
+    };
+    for n in 1..9 {
+        store.write(write(n)).await.unwrap();
+    }
+    assert_eq!(store.compact(5).await.unwrap(), 5);
+    drop(store);
+    let pki = Pki::new();
+    let server = Server::start(pki.config(dir.path(), "127.0.0.1:0".parse().unwrap())).await.unwrap();
+    let api = Client::new(&pki, server.addresses()[0], Some(("admin", "system:masters")));
+    let mut watch = api.watch("/api/v1/secrets?watch=1&resourceVersion=4").await;
+    let event = watch.next().await.unwrap();
+    assert_eq!((&event["type"], &event["object"]["code"]), (&json!("ERROR"), &json!(410)));
+    assert_eq!(event["object"]["reason"], "Expired");
+    assert!(watch.next().await.is_none(), "the watch ends");
+    let list = api.get("/api/v1/secrets?resourceVersion=4&resourceVersionMatch=Exact").await;
+    assert_eq!(list.failure(), (410, "Expired"));
+    let mut watch = api.watch("/api/v1/secrets?watch=1&resourceVersion=5").await;
+    assert_eq!(watch.next().await.unwrap()["object"]["n"], 5);
 }

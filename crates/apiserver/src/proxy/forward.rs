@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::header::{CONNECTION, HOST, HeaderValue, UPGRADE};
 use http::{HeaderMap, Request, Response, StatusCode};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::upgrade::OnUpgrade;
@@ -17,6 +17,8 @@ use crate::error::ApiError;
 use crate::http::respond::{self, Body};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes of a refusal's text that are passed on.
+const REFUSAL_LIMIT: usize = 16 << 10;
 /// Headers that belong to one connection, not to the request.
 const HOP_BY_HOP: [&str; 7] = [
     "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer",
@@ -45,6 +47,9 @@ pub(super) async fn forward(
         *answer.headers_mut() = response.headers().clone();
         return Ok(answer);
     }
+    if response.status().as_u16() >= 400 && !is_json(response.headers()) {
+        return Err(refusal(kubelet, response).await);
+    }
     let (mut parts, body) = response.into_parts();
     strip(&mut parts.headers);
     let body = body.map_err(std::io::Error::other).boxed_unsync();
@@ -70,6 +75,31 @@ fn outgoing(
     let host = HeaderValue::from_str(&kubelet.address.to_string());
     parts.headers.insert(HOST, host.map_err(|e| ApiError::internal(e.to_string()))?);
     Ok(Request::from_parts(parts, body))
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
+    kind.is_some_and(|kind| kind.starts_with("application/json"))
+}
+
+/// Kubelets refuse in plain text; clients want a `Status`.
+async fn refusal(kubelet: &Kubelet, response: Response<Incoming>) -> ApiError {
+    let code = response.status().as_u16();
+    let body = Limited::new(response.into_body(), REFUSAL_LIMIT).collect().await;
+    let text = body.map(|b| String::from_utf8_lossy(&b.to_bytes()).trim().to_owned()).unwrap_or_default();
+    let reason = match code {
+        400 => "BadRequest",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "NotFound",
+        405 => "MethodNotAllowed",
+        _ => "InternalError",
+    };
+    let Kubelet { node, purpose, .. } = kubelet;
+    match text.is_empty() {
+        true => ApiError::new(code, reason, format!("node \"{node}\" refused with {code} for {purpose}")),
+        false => ApiError::new(code, reason, text),
+    }
 }
 
 fn strip(headers: &mut HeaderMap) {
