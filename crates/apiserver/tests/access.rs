@@ -1,4 +1,5 @@
 //! Who gets in, and what is answered to requests that are not about one object.
+#![allow(clippy::unwrap_used, reason = "in a test a failed unwrap is a failed test")]
 
 mod support;
 

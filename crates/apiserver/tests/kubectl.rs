@@ -1,4 +1,5 @@
 //! What the stock kubectl sees and does.
+#![allow(clippy::unwrap_used, reason = "in a test a failed unwrap is a failed test")]
 
 mod support;
 
@@ -113,7 +114,10 @@ async fn create_get_describe_and_delete() {
     has(&k.run("get service myapp-service -o yaml").await, &["nodePort: 30008", "targetPort: 80"]);
     assert_eq!(k.run("get deploy web -o jsonpath={.spec.replicas}").await, "3");
     assert_eq!(k.run("get svc -o name -l nothing=here").await.trim(), "");
-    has(&k.run("get svc -A --field-selector metadata.name=kube-dns").await, &["kube-system", "53/UDP,53/TCP"]);
+    has(
+        &k.run("get svc -A --field-selector metadata.name=kube-dns").await,
+        &["kube-system", "53/UDP,53/TCP"],
+    );
     has(&k.run("describe service myapp-service").await, &["Type:                     NodePort", "30008/TCP"]);
     has(&k.run("describe deployment web").await, &["StrategyType:", "RollingUpdate", "3 desired"]);
     has(&k.run("create deployment other --image=web:1 --replicas=2").await, &["created"]);
@@ -135,7 +139,10 @@ async fn apply_edit_scale_and_wait() {
     let changed = WEB.replace("web:1", "web:2").replace(", type: front-end", "");
     has(&k.with("diff -f -", WEB).await, &[]);
     has(&k.fails("diff -f -", &changed).await, &["image: web:1", "image: web:2"]);
-    has(&k.with("apply -f -", &changed).await, &["deployment.apps/web configured", "myapp-service unchanged"]);
+    has(
+        &k.with("apply -f -", &changed).await,
+        &["deployment.apps/web configured", "myapp-service unchanged"],
+    );
     assert_eq!(k.run("get deploy web -o jsonpath={.metadata.labels}").await, "{\"app\":\"myapp\"}");
     has(&k.run("label deploy web tier=front").await, &["labeled"]);
     has(&k.run("annotate deploy web note=x").await, &["annotated"]);
@@ -148,13 +155,17 @@ async fn apply_edit_scale_and_wait() {
     has(&k.run(json).await, &["patched"]);
     has(&k.run("patch deploy web --type=merge -p '{\"spec\":{\"replicas\":1}}'").await, &["patched"]);
     assert_eq!(
-        k.run("get deploy web -o 'jsonpath={.spec.replicas} {.spec.template.spec.containers[0].image}'").await,
+        k.run("get deploy web -o 'jsonpath={.spec.replicas} {.spec.template.spec.containers[0].image}'")
+            .await,
         "1 web:3"
     );
     let live = k.run("get deploy web -o yaml").await.replace("replicas: 1", "replicas: 4");
     has(&k.with("replace -f -", &live).await, &["replaced"]);
     let stale = k.fails("replace -f -", &live).await;
-    has(&stale, &["Conflict", "the object has been modified; please apply your changes to the latest version"]);
+    has(
+        &stale,
+        &["Conflict", "the object has been modified; please apply your changes to the latest version"],
+    );
     has(&k.run("expose deploy web --name=again --port=81").await, &["service/again exposed"]);
 }
 
@@ -168,7 +179,10 @@ async fn server_side_apply_knows_who_owns_what() {
     let forced = "apply --server-side --field-manager=other --force-conflicts -f -";
     has(&k.with(forced, &other).await, &["serverside-applied"]);
     assert_eq!(k.run("get deploy web -o jsonpath={.spec.replicas}").await, "7");
-    has(&k.run("get deploy web -o yaml --show-managed-fields").await, &["manager: other", "operation: Apply"]);
+    has(
+        &k.run("get deploy web -o yaml --show-managed-fields").await,
+        &["manager: other", "operation: Apply"],
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -210,7 +224,8 @@ async fn discovery_explain_and_access_work() {
 async fn a_watch_follows_changes() {
     let Some(k) = Kubectl::start().await else { return };
     let mut child = k.command("get configmaps -w").spawn().unwrap();
-    let mut lines = tokio::io::AsyncBufReadExt::lines(tokio::io::BufReader::new(child.stdout.take().unwrap()));
+    let mut lines =
+        tokio::io::AsyncBufReadExt::lines(tokio::io::BufReader::new(child.stdout.take().unwrap()));
     // Nothing is printed before the first object, so it may come before or after the watch begins.
     k.run("create configmap one --from-literal=a=b").await;
     has(&lines.next_line().await.unwrap().unwrap(), &["NAME", "DATA", "AGE"]);

@@ -1,4 +1,5 @@
 //! The life of objects: create, update, the patches, deletion, subresources.
+#![allow(clippy::unwrap_used, reason = "in a test a failed unwrap is a failed test")]
 
 mod support;
 
@@ -104,7 +105,8 @@ async fn every_patch_kind_changes_what_it_says() {
     let status = json!({"spec": {"replicas": 8}, "status": {"replicas": 5}});
     let patched = api.patch(&format!("{path}/status"), "merge", &status).await.ok();
     assert_eq!((&patched["spec"]["replicas"], &patched["status"]["replicas"]), (&json!(3), &json!(5)));
-    let unknown = api.patch(&format!("{path}?fieldValidation=Strict"), "merge", &json!({"spec": {"zzz": 1}})).await;
+    let unknown =
+        api.patch(&format!("{path}?fieldValidation=Strict"), "merge", &json!({"spec": {"zzz": 1}})).await;
     assert!(unknown.message().contains("unknown field \"spec.zzz\""), "{}", unknown.message());
     let warned = api.patch(&path, "merge", &json!({"spec": {"zzz": 1}})).await;
     assert_eq!(warned.warnings(), ["299 - \"unknown field \\\"spec.zzz\\\"\""]);
@@ -259,7 +261,10 @@ async fn scale_and_eviction() {
     scale["spec"]["replicas"] = 4.into();
     assert_eq!(api.put(&path, &scale).await.ok()["spec"]["replicas"], 4);
     assert_eq!(api.put(&path, &scale).await.code, 409);
-    assert_eq!(api.patch(&path, "merge", &json!({"spec": {"replicas": 2}})).await.ok()["spec"]["replicas"], 2);
+    assert_eq!(
+        api.patch(&path, "merge", &json!({"spec": {"replicas": 2}})).await.ok()["spec"]["replicas"],
+        2
+    );
     assert_eq!(api.patch(&path, "merge", &json!({"spec": {"replicas": -1}})).await.code, 422);
     assert_eq!(api.get(&format!("{DEPLOYMENTS}/web")).await.ok()["metadata"]["generation"], 3);
     api.post(PODS, &pod("p")).await.ok();

@@ -1,4 +1,5 @@
 //! Logs, exec and the like reach the node that runs the pod; a small kubelet stands in for it.
+#![allow(clippy::unwrap_used, reason = "in a test a failed unwrap is a failed test")]
 
 mod support;
 
@@ -121,7 +122,10 @@ async fn logs_stream_as_they_are_written() {
     let mut response = api.send(request.body(Full::default()).unwrap()).await.unwrap();
     assert_eq!(response.status(), 200);
     let first = response.frame().await.unwrap().unwrap().into_data().unwrap();
-    assert_eq!(first, "/containerLogs/default/p/a?follow=true&tailLines=3\n", "before the second part exists");
+    assert_eq!(
+        first, "/containerLogs/default/p/a?follow=true&tailLines=3\n",
+        "before the second part exists"
+    );
     let rest = response.collect().await.unwrap().to_bytes();
     assert_eq!(rest, "second\n");
     let choose = api.get(&format!("{POD}/log")).await;

@@ -1,4 +1,5 @@
 //! The store against the world outside: killed processes, damaged files, full disks.
+#![allow(clippy::unwrap_used, reason = "in a test a failed unwrap is a failed test")]
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
 //! Lists in pages and watches, as informers use them.
+#![allow(clippy::unwrap_used, reason = "in a test a failed unwrap is a failed test")]
 
 mod support;
 
@@ -52,7 +53,8 @@ async fn lists_come_in_consistent_pages() {
     let rest = api.get(&format!("{MAPS}?labelSelector=x%3Dodd&limit=2&continue={token}")).await.ok();
     assert_eq!((names(&rest), rest["metadata"].get("continue")), (vec!["m5"], None));
     let exact = first["metadata"]["resourceVersion"].as_str().unwrap();
-    let then = format!("{MAPS}?resourceVersion={exact}&resourceVersionMatch=Exact&fieldSelector=metadata.name%3Dm4");
+    let then =
+        format!("{MAPS}?resourceVersion={exact}&resourceVersionMatch=Exact&fieldSelector=metadata.name%3Dm4");
     assert_eq!(names(&api.get(&then).await.ok()), ["m4"], "deleted since");
     assert_eq!(api.get(&format!("{MAPS}?continue=nonsense")).await.code, 400);
     let future = api.get(&format!("{MAPS}?resourceVersion=999999")).await;
@@ -97,7 +99,10 @@ async fn objects_enter_and_leave_a_selection() {
     assert_eq!(watch.next_name().await, pair("ADDED", "a"));
     let left = put(api, "a", "out").await;
     let event = watch.next().await.unwrap();
-    assert_eq!((&event["type"], &event["object"]["metadata"]["labels"]["x"]), (&json!("DELETED"), &json!("in")));
+    assert_eq!(
+        (&event["type"], &event["object"]["metadata"]["labels"]["x"]),
+        (&json!("DELETED"), &json!("in"))
+    );
     assert_eq!(event["object"]["metadata"]["resourceVersion"], left.as_str(), "the revision moves on");
     put(api, "b", "in").await;
     assert_eq!(watch.next_name().await, pair("ADDED", "b"));
@@ -112,7 +117,8 @@ async fn informers_get_their_initial_events_and_the_end_of_them() {
     let api = &cluster.admin;
     put(api, "a", "1").await;
     let last = put(api, "b", "1").await;
-    let streaming = "watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
+    let streaming =
+        "watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
     let mut watch = api.watch(&format!("{MAPS}?{streaming}")).await;
     assert_eq!(watch.next_name().await, pair("ADDED", "a"));
     assert_eq!(watch.next_name().await, pair("ADDED", "b"));

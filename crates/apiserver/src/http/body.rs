@@ -51,11 +51,9 @@ pub fn decode(media_type: &str, body: &[u8]) -> Result<(Value, Vec<String>), Api
         "application/json" => schema::parse_json(body),
         "application/yaml" => Ok((yaml(body)?, Vec::new())),
         "application/vnd.kubernetes.protobuf" => Ok((protobuf::decode(body)?, Vec::new())),
-        _ => Err(unsupported(&[
-            "application/json",
-            "application/yaml",
-            "application/vnd.kubernetes.protobuf",
-        ])),
+        _ => {
+            Err(unsupported(&["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"]))
+        }
     }
 }
 

@@ -55,11 +55,7 @@ pub fn read_certificates(pem: &str, what: &'static str) -> Result<Vec<Certificat
     }
 }
 
-pub fn read_pair(
-    certificate: &str,
-    key: &str,
-    what: &'static str,
-) -> Result<KeyPair, ListenError> {
+pub fn read_pair(certificate: &str, key: &str, what: &'static str) -> Result<KeyPair, ListenError> {
     let chain = read_certificates(certificate, what)?;
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
         .map_err(|e| ListenError::Pem { what, cause: e.to_string() })?;

@@ -17,7 +17,11 @@ use crate::{discovery, openapi};
 pub const GIT_VERSION: &str = "v1.36.3+daymark";
 const AGGREGATED: &str = "as=APIGroupDiscoveryList";
 
-pub fn handle(app: &App, identity: &Identity, request: &Request<Incoming>) -> Result<Response<Body>, ApiError> {
+pub fn handle(
+    app: &App,
+    identity: &Identity,
+    request: &Request<Incoming>,
+) -> Result<Response<Body>, ApiError> {
     let path = request.uri().path();
     if !identity.may_read_path(path) {
         return Err(identity.refuse_path(&request.method().as_str().to_lowercase(), path));
@@ -40,10 +44,16 @@ pub fn handle(app: &App, identity: &Identity, request: &Request<Incoming>) -> Re
     }
 }
 
-fn discover(app: &App, parts: &[&str], headers: &HeaderMap, pretty: bool) -> Result<Response<Body>, ApiError> {
+fn discover(
+    app: &App,
+    parts: &[&str],
+    headers: &HeaderMap,
+    pretty: bool,
+) -> Result<Response<Body>, ApiError> {
     let accept: Vec<&str> = headers.get_all(ACCEPT).iter().filter_map(|v| v.to_str().ok()).collect();
     let accept = accept.join(",");
-    let aggregated = accept.split(',').any(|a| a.contains(AGGREGATED) && a.contains("v=v2") && !a.contains("beta"));
+    let aggregated =
+        accept.split(',').any(|a| a.contains(AGGREGATED) && a.contains("v=v2") && !a.contains("beta"));
     let found = match parts {
         ["api"] if aggregated => return cached(discovery::aggregated_core(), headers),
         ["apis"] if aggregated => return cached(discovery::aggregated_groups(), headers),

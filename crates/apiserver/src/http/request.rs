@@ -168,7 +168,13 @@ mod tests {
         target(path).map(|t| (t.resource.qualified(), t.namespace, t.name, t.subresource, t.rest))
     }
 
-    fn parts(a: &str, b: &str, c: &str, d: &str, e: &str) -> Option<(String, String, String, String, String)> {
+    fn parts(
+        a: &str,
+        b: &str,
+        c: &str,
+        d: &str,
+        e: &str,
+    ) -> Option<(String, String, String, String, String)> {
         Some((a.into(), b.into(), c.into(), d.into(), e.into()))
     }
 

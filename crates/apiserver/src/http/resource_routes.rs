@@ -93,8 +93,7 @@ impl Asked<'_> {
     fn call(&self) -> Result<Call, ApiError> {
         let agent = self.headers.get(USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default();
         let manager = self.query.get("fieldManager").map(str::to_owned);
-        let mut call =
-            Call::new(manager.unwrap_or_else(|| default_manager(agent)), jiff::Timestamp::now());
+        let mut call = Call::new(manager.unwrap_or_else(|| default_manager(agent)), jiff::Timestamp::now());
         call.dry_run = match self.query.get("dryRun") {
             None => false,
             Some("All") => true,
@@ -120,7 +119,9 @@ impl Asked<'_> {
 
     fn get(&self) -> Result<Response<Body>, ApiError> {
         let value = match self.target.subresource.as_str() {
-            "scale" => return Ok(respond::value(200, &self.app.registry.get_scale(&self.target)?, self.format)),
+            "scale" => {
+                return Ok(respond::value(200, &self.app.registry.get_scale(&self.target)?, self.format));
+            }
             "" | "status" => self.app.registry.get(&self.target)?,
             _ => return Err(wrong_method()),
         };

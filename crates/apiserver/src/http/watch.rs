@@ -78,7 +78,8 @@ pub async fn respond(
 ) -> Result<Response<Body>, ApiError> {
     let options = Options::parse(query)?;
     let selection = Selection::parse(&target, query)?;
-    let renderer = Renderer { target, selection, shape: format.shape, include: include(query), headed: false };
+    let renderer =
+        Renderer { target, selection, shape: format.shape, include: include(query), headed: false };
     let (first, watcher) = match begin(registry, renderer, &options).await {
         Ok(begun) => begun,
         // As kube-apiserver: the stream opens, says that it is too late and ends.
@@ -112,7 +113,9 @@ pub fn include(query: &Query) -> Include {
     }
 }
 
-fn stream_response(frames: impl Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static) -> Response<Body> {
+fn stream_response(
+    frames: impl Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static,
+) -> Response<Body> {
     use futures::StreamExt;
     let body = StreamBody::new(frames.map(|bytes| bytes.map(Frame::data)));
     let mut response = respond::bytes(200, "application/json", Bytes::new());
@@ -271,11 +274,7 @@ impl Renderer {
             (true, false) if event.kind == EventKind::Deleted => self.line("DELETED", now, out),
             (true, false) => {
                 let mut left = before.unwrap_or(now);
-                object::set_metadata(
-                    &mut left,
-                    "resourceVersion",
-                    Some(event.revision.to_string().into()),
-                );
+                object::set_metadata(&mut left, "resourceVersion", Some(event.revision.to_string().into()));
                 self.line("DELETED", left, out);
             }
         }

@@ -21,7 +21,12 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const REFUSAL_LIMIT: usize = 16 << 10;
 /// Headers that belong to one connection, not to the request.
 const HOP_BY_HOP: [&str; 7] = [
-    "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
     "transfer-encoding",
 ];
 

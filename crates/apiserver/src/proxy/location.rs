@@ -42,7 +42,13 @@ pub fn of_pod(target: &Target, pod: &Value, query: &Query) -> Result<String, Api
         }
         "log" => {
             let passed = [
-                "follow", "previous", "sinceSeconds", "sinceTime", "timestamps", "tailLines", "limitBytes",
+                "follow",
+                "previous",
+                "sinceSeconds",
+                "sinceTime",
+                "timestamps",
+                "tailLines",
+                "limitBytes",
                 "stream",
             ];
             for option in passed {
@@ -53,7 +59,9 @@ pub fn of_pod(target: &Target, pod: &Value, query: &Query) -> Result<String, Api
             format!("/containerLogs/{namespace}/{name}/{}", container(target, pod, query)?)
         }
         streaming => {
-            for (ours, theirs) in [("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty")] {
+            for (ours, theirs) in
+                [("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty")]
+            {
                 if query.flag(ours) {
                     out.append_pair(theirs, "1");
                 }

@@ -113,7 +113,9 @@ fn kubelet_of(app: &App, node: &str, purpose: String) -> Result<Kubelet, ApiErro
         _ => e,
     })?;
     let address = location::kubelet_address(&found).ok_or_else(|| {
-        ApiError::internal(format!("node \"{node}\" has no InternalIP in its status yet, so {purpose} is out of reach"))
+        ApiError::internal(format!(
+            "node \"{node}\" has no InternalIP in its status yet, so {purpose} is out of reach"
+        ))
     })?;
     Ok(Kubelet { node: node.to_owned(), address, purpose })
 }

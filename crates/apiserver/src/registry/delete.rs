@@ -49,11 +49,10 @@ impl DeleteOptions {
         let propagation = propagation(text(value, "/propagationPolicy"))?;
         let orphan = value.get("orphanDependents").and_then(Value::as_bool);
         if propagation.is_some() && orphan.is_some() {
-            return Err(ApiError::bad_request(
-                "orphanDependents and deletionPropagation cannot be both set",
-            ));
+            return Err(ApiError::bad_request("orphanDependents and deletionPropagation cannot be both set"));
         }
-        let old_style = orphan.map(|orphan| if orphan { Propagation::Orphan } else { Propagation::Background });
+        let old_style =
+            orphan.map(|orphan| if orphan { Propagation::Orphan } else { Propagation::Background });
         let given = |pointer: &str| Some(text(value, pointer).to_owned()).filter(|v| !v.is_empty());
         Ok(Self {
             grace: grace(value.get("gracePeriodSeconds").and_then(Value::as_i64))?,

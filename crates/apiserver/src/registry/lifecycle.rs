@@ -187,7 +187,9 @@ mod tests {
             "the API version in the data (v2) does not match the expected API version (v1)"
         );
         assert!(refused(json!({"kind": "Pod"})).contains("cannot be handled as a ConfigMap"));
-        assert!(refused(json!({"metadata": {"namespace": "b"}})).starts_with("the namespace of the provided"));
+        assert!(
+            refused(json!({"metadata": {"namespace": "b"}})).starts_with("the namespace of the provided")
+        );
         assert_eq!(
             refused(json!({"metadata": {"name": "d"}})),
             "the name of the object (d) does not match the name on the URL (c)"

@@ -116,7 +116,9 @@ pub fn parse_revision(version: &str) -> Result<u64, ApiError> {
     if version.is_empty() {
         return Ok(0);
     }
-    version.parse().map_err(|_| ApiError::bad_request(format!("Invalid value: \"{version}\": resource version")))
+    version
+        .parse()
+        .map_err(|_| ApiError::bad_request(format!("Invalid value: \"{version}\": resource version")))
 }
 
 fn write_token(revision: u64, key: &str) -> String {

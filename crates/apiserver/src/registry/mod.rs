@@ -65,7 +65,8 @@ pub struct Registry {
 
 /// How often a write that lost a race is tried again.
 const ATTEMPTS: usize = 10;
-const CHANGED: &str = "the object has been modified; please apply your changes to the latest version and try again";
+const CHANGED: &str =
+    "the object has been modified; please apply your changes to the latest version and try again";
 
 impl Registry {
     pub fn new(store: Store, config: AllocatorConfig) -> Result<Self, ApiError> {
@@ -148,8 +149,7 @@ pub fn store_error(error: StoreError) -> ApiError {
         }
         StoreError::Future { asked, current } => {
             let message = format!("Too large resource version: {asked}, current: {current}");
-            let cause =
-                json!({"reason": "ResourceVersionTooLarge", "message": "Too large resource version"});
+            let cause = json!({"reason": "ResourceVersionTooLarge", "message": "Too large resource version"});
             let details = json!({"causes": [cause], "retryAfterSeconds": 1});
             ApiError::new(504, "Timeout", message).with_details(details)
         }

@@ -73,8 +73,7 @@ pub fn stamp(resource: &Resource, object: Value) -> Value {
     ordered.insert("kind".into(), resource.kind.into());
     ordered.insert("apiVersion".into(), resource.api_version().into());
     if let Value::Object(fields) = object {
-        let (metadata, rest): (Vec<_>, Vec<_>) =
-            fields.into_iter().partition(|(name, _)| name == "metadata");
+        let (metadata, rest): (Vec<_>, Vec<_>) = fields.into_iter().partition(|(name, _)| name == "metadata");
         ordered.extend(metadata);
         ordered.extend(rest.into_iter().filter(|(name, _)| name != "kind" && name != "apiVersion"));
     }

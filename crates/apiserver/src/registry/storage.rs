@@ -37,7 +37,11 @@ pub fn answers_as_stored(resource: &Resource) -> bool {
 
 /// From the requested version to the stored one.
 pub fn to_stored(resource: &Resource, object: Value) -> Value {
-    if is_new_event(resource) { stamp(stored_as(resource), rename(object, &EVENT_FIELDS, false)) } else { object }
+    if is_new_event(resource) {
+        stamp(stored_as(resource), rename(object, &EVENT_FIELDS, false))
+    } else {
+        object
+    }
 }
 
 /// From the stored version to the requested one.

@@ -126,7 +126,9 @@ impl Registry {
         if node.is_empty() || !matches!(kind, "" | "Node") {
             let (field, message) = match node.is_empty() {
                 true => ("target.name", "Required value".to_owned()),
-                false => ("target.kind", format!("Unsupported value: \"{kind}\": supported values: \"Node\"")),
+                false => {
+                    ("target.kind", format!("Unsupported value: \"{kind}\": supported values: \"Node\""))
+                }
             };
             let cause = Cause { reason: "FieldValueInvalid", message, field: field.into() };
             return Err(ApiError::invalid("", "Binding", &target.name, vec![cause]));
@@ -136,7 +138,10 @@ impl Registry {
         let change = |old: &Value, _: &mut Call| {
             let refuse = |why: &str| Err(ApiError::conflict("", "pods/binding", &target.name, why));
             if is_being_deleted(old) {
-                return refuse(&format!("pod {} is being deleted, cannot be assigned to a host", target.name));
+                return refuse(&format!(
+                    "pod {} is being deleted, cannot be assigned to a host",
+                    target.name
+                ));
             }
             if !uid.is_empty() && uid != text(old, "/metadata/uid") {
                 return refuse("the UID in the binding is not that of the pod");
@@ -226,10 +231,7 @@ mod tests {
         let scale = scale_of(&deployment);
         assert_eq!(scale["metadata"], json!({"name": "web", "namespace": "a", "resourceVersion": "9"}));
         assert_eq!(scale["spec"]["replicas"], 3);
-        assert_eq!(
-            scale["status"],
-            json!({"replicas": 2, "selector": "app=web,tier in (a,b),!old"})
-        );
+        assert_eq!(scale["status"], json!({"replicas": 2, "selector": "app=web,tier in (a,b),!old"}));
         let controller = json!({"spec": {"replicas": 1, "selector": {"app": "db"}}});
         assert_eq!(scale_of(&controller)["status"]["selector"], "app=db");
     }

@@ -84,12 +84,7 @@ impl Registry {
 
     /// Applies a patch; tried again when another write came between, unless the patch names the
     /// version that it is for.
-    pub async fn patch(
-        &self,
-        target: &Target,
-        patch: &Patch,
-        call: &mut Call,
-    ) -> Result<Written, ApiError> {
+    pub async fn patch(&self, target: &Target, patch: &Patch, call: &mut Call) -> Result<Written, ApiError> {
         if patch.kind == PatchKind::Apply {
             return self.apply(target, patch, call).await;
         }
@@ -102,7 +97,8 @@ impl Registry {
                     patch::strategic(resource.gvk(), old, &patch.body)?
                 }
             };
-            if !matches!(resource_version(&new), "" | "0") && resource_version(&new) != resource_version(old) {
+            if !matches!(resource_version(&new), "" | "0") && resource_version(&new) != resource_version(old)
+            {
                 return Err(conflict(target));
             }
             lifecycle::match_target(target, &mut new)?;

@@ -80,7 +80,7 @@ fn past(shared: &Shared, range: &Range) -> Result<Page, StoreError> {
     let mut events = Vec::new();
     let mut from = at;
     while from < upto {
-        let batch = watch::from_disk(shared, &range.prefix, from, upto)?;
+        let batch = watch::disk_batch(shared, &range.prefix, from, upto)?;
         events.extend(batch.events);
         from = batch.revision;
     }

@@ -88,7 +88,8 @@ async fn everything_is_there_after_opening_again() {
     assert_eq!((object.created, object.modified, text(&object.bytes).as_str()), (2, 4, "2"));
     assert!(store.get("core/pods/a/q").is_none());
     let mut watcher = store.watch("core/pods/", 1).unwrap();
-    let kinds: Vec<EventKind> = drain(&mut watcher, last).await.into_iter().map(|(_, kind, _)| kind).collect();
+    let kinds: Vec<EventKind> =
+        drain(&mut watcher, last).await.into_iter().map(|(_, kind, _)| kind).collect();
     use EventKind::{Added, Deleted, Modified};
     assert_eq!(kinds, [Added, Added, Modified, Deleted], "a watch reaches back beyond the restart");
 }

@@ -74,11 +74,11 @@ impl Watcher {
     /// What is there now; the batch may be empty, and its revision is then the present one.
     pub async fn ready(&mut self) -> Result<Batch, StoreError> {
         loop {
-            let batch = match self.from_ring() {
+            let batch = match self.ring_batch() {
                 Some(batch) => batch,
                 None => {
                     let (shared, prefix, from) = (self.shared.clone(), self.prefix.clone(), self.cursor);
-                    let read = move || from_disk(&shared, &prefix, from, u64::MAX);
+                    let read = move || disk_batch(&shared, &prefix, from, u64::MAX);
                     let task = tokio::task::spawn_blocking(read);
                     task.await.map_err(|e| StoreError::Failed(e.to_string()))??
                 }
@@ -91,7 +91,7 @@ impl Watcher {
         }
     }
 
-    fn from_ring(&self) -> Option<Batch> {
+    fn ring_batch(&self) -> Option<Batch> {
         let memory = self.shared.memory();
         let channel = memory.existing_channel(resource_of(&self.prefix))?;
         if self.cursor < channel.floor {
@@ -113,7 +113,7 @@ impl Watcher {
 }
 
 /// Reads events after `from` and at most at `upto` from the disk, at most a batch of them.
-pub(super) fn from_disk(shared: &Shared, prefix: &str, from: u64, upto: u64) -> Result<Batch, StoreError> {
+pub(super) fn disk_batch(shared: &Shared, prefix: &str, from: u64, upto: u64) -> Result<Batch, StoreError> {
     // Memory is read first: it may lag behind the disk by one batch, never the other way round.
     let current = shared.memory().revision.min(upto);
     let read = || -> Result<Result<Batch, StoreError>, redb::Error> {
