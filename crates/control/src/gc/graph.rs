@@ -62,7 +62,9 @@ pub struct Graph {
     /// By owner.
     dependents: BTreeMap<String, BTreeSet<String>>,
     /// All objects there are, by kind, so that an owner's existence needs no request.
-    alive: BTreeMap<String, Resource>,
+    alive: BTreeMap<String, u32>,
+    /// The kinds that `alive` refers to.
+    kinds: Vec<Resource>,
     /// Owners that were asked for and don't exist.
     absent: BTreeSet<String>,
     /// During a list of a kind: what has been seen.
@@ -86,9 +88,12 @@ impl Graph {
         let mut touched = BTreeSet::new();
         let uid = object.uid.clone();
         self.absent.remove(&uid);
-        self.alive.insert(uid.clone(), object.resource.clone());
+        let kind = self.kind(&object.resource);
+        self.alive.insert(uid.clone(), kind);
         let known = self.unlink(&uid);
         if !object.is_of_interest() {
+            // Those that it no longer names may have waited for that.
+            touched.extend(known.into_iter().flat_map(|o| o.owners).map(|o| o.uid));
             return touched;
         }
         if known.as_ref() == Some(&object) {
@@ -126,12 +131,9 @@ impl Graph {
     /// A list of a kind has ended: what it didn't hold is gone.
     pub fn list_ends(&mut self, resource: &Resource) -> BTreeSet<String> {
         let Some(seen) = self.listing.remove(resource) else { return BTreeSet::new() };
-        let gone: Vec<_> = self
-            .alive
-            .iter()
-            .filter(|(uid, r)| *r == resource && !seen.contains(*uid))
-            .map(|(u, _)| u.clone())
-            .collect();
+        let kind = self.kind(resource);
+        let of_kind = self.alive.iter().filter(|(_, k)| **k == kind).map(|(uid, _)| uid);
+        let gone: Vec<_> = of_kind.filter(|uid| !seen.contains(*uid)).cloned().collect();
         gone.iter().flat_map(|uid| self.gone(uid)).collect()
     }
 
@@ -166,6 +168,14 @@ impl Graph {
     /// The objects that name `uid` as owner.
     pub fn dependents(&self, uid: &str) -> impl Iterator<Item = &Object> {
         self.dependents.get(uid).into_iter().flatten().filter_map(|d| self.objects.get(d))
+    }
+
+    fn kind(&mut self, resource: &Resource) -> u32 {
+        let known = self.kinds.iter().position(|k| k == resource).unwrap_or_else(|| {
+            self.kinds.push(resource.clone());
+            self.kinds.len() - 1
+        });
+        u32::try_from(known).unwrap_or(u32::MAX)
     }
 
     fn link(&mut self, object: Object) {

@@ -189,7 +189,7 @@ impl Hub {
                         debug!(controller = ?task.controller, key = %task.key, %other, "will look again")
                     }
                 }
-                self.queue.failed(&task, at);
+                self.queue.failed(&task, at, failure.patience());
             }
         }
     }

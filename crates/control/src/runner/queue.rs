@@ -6,7 +6,6 @@ use std::time::Duration;
 use crate::task::Task;
 
 const FIRST_DELAY: Duration = Duration::from_millis(5);
-const LAST_DELAY: Duration = Duration::from_secs(60);
 
 /// Times are monotonic, from the start of the controllers.
 #[derive(Default)]
@@ -78,10 +77,10 @@ impl Queue {
         self.ended(task);
     }
 
-    /// A task has failed: it runs again after a delay that doubles with each failure.
-    pub fn failed(&mut self, task: &Task, now: Duration) {
+    /// A task has failed: it runs again after a delay that doubles with each failure up to `longest`.
+    pub fn failed(&mut self, task: &Task, now: Duration, longest: Duration) {
         let attempts = self.attempts.entry(task.clone()).or_default();
-        let delay = FIRST_DELAY.saturating_mul(1 << (*attempts).min(20)).min(LAST_DELAY);
+        let delay = FIRST_DELAY.saturating_mul(1 << (*attempts).min(20)).min(longest);
         *attempts += 1;
         self.running.remove(task);
         self.dirty.remove(task);
@@ -132,19 +131,19 @@ mod tests {
         for _ in 0..3 {
             queue.touch(task("a"));
             queue.pop(9);
-            queue.failed(&task("a"), ms(0));
+            queue.failed(&task("a"), ms(0), ms(15));
             delays.push(queue.next_due().unwrap());
             queue.release(ms(1000));
             queue.pop(9);
             queue.ended(&task("a"));
         }
-        assert_eq!(delays, [ms(5), ms(10), ms(20)]);
+        assert_eq!(delays, [ms(5), ms(10), ms(15)]);
         queue.touch(task("a"));
         queue.pop(9);
         queue.succeeded(&task("a"));
         queue.touch(task("a"));
         queue.pop(9);
-        queue.failed(&task("a"), ms(0));
+        queue.failed(&task("a"), ms(0), ms(15));
         assert_eq!(queue.next_due(), Some(ms(5)));
     }
 

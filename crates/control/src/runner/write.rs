@@ -1,5 +1,7 @@
 //! The one path by which controllers write.
 
+use std::time::Duration;
+
 use daymark_model::ObjectName;
 use futures::StreamExt;
 use http::{Method, Request};
@@ -30,6 +32,17 @@ pub enum Failure {
     /// The API server refused or is away.
     #[error("{0}")]
     Refused(String),
+}
+
+impl Failure {
+    /// The longest wait before the task runs again.
+    pub const fn patience(&self) -> Duration {
+        Duration::from_secs(match self {
+            Failure::Conflict(_) => 1,
+            Failure::NotYet(_) => 5,
+            Failure::Refused(_) => 60,
+        })
+    }
 }
 
 /// Carries out actions and tells the hub what became of objects.

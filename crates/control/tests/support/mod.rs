@@ -81,7 +81,9 @@ impl Cluster {
     pub async fn try_kubectl(&self, arguments: &str) -> Output {
         let (kubeconfig, arguments) = (self.kubeconfig.clone(), arguments.to_owned());
         let run = move || {
-            Command::new("kubectl")
+            // kubectl itself may wait for ever; a test must not.
+            Command::new("timeout")
+                .args(["60", "kubectl"])
                 .arg("--kubeconfig")
                 .arg(kubeconfig)
                 .args(arguments.split_whitespace())
