@@ -12,6 +12,7 @@ mod memory;
 mod open;
 mod read;
 mod record;
+mod rehearsal;
 mod watch;
 mod writer;
 

@@ -1,6 +1,7 @@
 //! Opening a store: everything present is read and checked once; damage refuses, never wipes.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageErro
 
 use super::memory::Memory;
 use super::record::Record;
+use super::rehearsal::Rehearsal;
 use super::{Object, Options};
 
 pub(super) const EVENTS: TableDefinition<u64, &[u8]> = TableDefinition::new("events");
@@ -63,9 +65,13 @@ fn open(options: &Options) -> Result<(Database, Memory), OpenError> {
     let shown = path.display().to_string();
     let fresh = is_fresh(path)?;
     let attempt = catch_unwind(AssertUnwindSafe(|| {
-        let database = open_database(path, fresh)?;
-        let memory = load(&database, &shown, options.ring)?;
-        Ok((database, memory))
+        if fresh {
+            let database = open_database(path, true)?;
+            let memory = load(&database, &shown, options.ring)?;
+            return Ok((database, memory));
+        }
+        let memory = load(&rehearse(path)?, &shown, options.ring)?;
+        Ok((open_database(path, false)?, memory))
     }));
     match attempt {
         Ok(Err(OpenError::Damaged(cause))) => Err(OpenError::Corrupt { path: shown, cause }),
@@ -126,15 +132,30 @@ fn open_database(path: &Path, fresh: bool) -> Result<Database, OpenError> {
         folder.map_or(Ok(()), |f| f.sync_all()).map_err(|e| io(&e))?;
         return Ok(database);
     }
-    builder.open(path).map_err(|e| match e {
-        DatabaseError::DatabaseAlreadyOpen => OpenError::Locked { path: shown },
+    builder.open(path).map_err(|e| refusal(shown, e))
+}
+
+/// The database as opening it would make it; the file stays as it is.
+fn rehearse(path: &Path) -> Result<Database, OpenError> {
+    let shown = path.display().to_string();
+    let file = File::options().read(true).write(true).open(path);
+    let file = file.map_err(|e| OpenError::Io { path: shown.clone(), cause: e.to_string() })?;
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES);
+    let database = Rehearsal::new(file).and_then(|rehearsal| builder.create_with_backend(rehearsal));
+    database.map_err(|e| refusal(shown, e))
+}
+
+fn refusal(path: String, error: DatabaseError) -> OpenError {
+    match error {
+        DatabaseError::DatabaseAlreadyOpen => OpenError::Locked { path },
         DatabaseError::Storage(StorageError::Io(e))
             if !matches!(e.kind(), std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof) =>
         {
-            OpenError::Io { path: shown, cause: e.to_string() }
+            OpenError::Io { path, cause: e.to_string() }
         }
-        other => OpenError::Corrupt { path: shown, cause: other.to_string() },
-    })
+        other => OpenError::Corrupt { path, cause: other.to_string() },
+    }
 }
 
 fn create_tables(database: &Database) -> Result<(), redb::Error> {
