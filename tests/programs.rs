@@ -13,7 +13,12 @@ fn debian_image(file: &str, name: &str, packages: &str, entrypoint: &[&str]) -> 
     if !out.exists() {
         let part = out.with_extension(format!("{}.part", std::process::id()));
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/debian-image");
-        let done = Command::new(script).arg(&part).args([name, packages]).args(entrypoint).status().expect("the script");
+        let done = Command::new(script)
+            .arg(&part)
+            .args([name, packages])
+            .args(entrypoint)
+            .status()
+            .expect("the script");
         assert!(done.success(), "cannot pack {packages}");
         std::fs::rename(part, &out).expect("the archive");
     }
@@ -21,7 +26,12 @@ fn debian_image(file: &str, name: &str, packages: &str, entrypoint: &[&str]) -> 
 }
 
 fn toolbox(laptop: &Laptop) {
-    let archive = debian_image("toolbox.tar", "example/toolbox:debian", "curl busybox-static", &["/bin/busybox", "sleep", "infinity"]);
+    let archive = debian_image(
+        "toolbox.tar",
+        "example/toolbox:debian",
+        "curl busybox-static",
+        &["/bin/busybox", "sleep", "infinity"],
+    );
     laptop.daymark(&["image", "load", &archive.display().to_string()]);
     laptop.kubectl("run toolbox --image=example/toolbox:debian --image-pull-policy=Never");
     laptop.kubectl("wait --for=condition=Ready pod/toolbox --timeout=60s");
@@ -31,7 +41,12 @@ fn toolbox(laptop: &Laptop) {
 fn nginx_runs_unmodified_behind_a_service() {
     let laptop = Laptop::new();
     let cluster = laptop.up();
-    let archive = debian_image("nginx.tar", "example/nginx:debian", "nginx-light nginx-common", &["/usr/sbin/nginx", "-g", "daemon off;"]);
+    let archive = debian_image(
+        "nginx.tar",
+        "example/nginx:debian",
+        "nginx-light nginx-common",
+        &["/usr/sbin/nginx", "-g", "daemon off;"],
+    );
     laptop.daymark(&["image", "load", &archive.display().to_string()]);
     assert!(laptop.daymark(&["image", "list"]).contains("example/nginx"));
     laptop.kubectl("create deployment nginx --image=example/nginx:debian --replicas=2");
@@ -53,13 +68,18 @@ fn curl_in_a_pod_reaches_a_service_by_all_its_names() {
     laptop.kubectl("rollout status deployment/myapp-deployment --timeout=60s");
     toolbox(&laptop);
     for name in ["myapp-service", "myapp-service.default.svc", "myapp-service.default.svc.cluster.local"] {
-        let answer = eventually(name, || cluster.exec("toolbox", &["curl", "-sS", &format!("http://{name}/hostname")]));
+        let answer = eventually(name, || {
+            cluster.exec("toolbox", &["curl", "-sS", &format!("http://{name}/hostname")])
+        });
         assert!(answer.starts_with("myapp-deployment-"), "{answer}");
     }
     laptop.kubectl("scale deployment/myapp-deployment --replicas=0");
     let refused = eventually("a Service without endpoints refuses at once", || {
         let why = cluster.exec("toolbox", &["curl", "-sS", "--max-time", "3", "http://myapp-service/"]);
-        check(why.as_ref().is_err_and(|e| e.contains("refused") || e.contains("Couldn't connect")), format!("{why:?}"))
+        check(
+            why.as_ref().is_err_and(|e| e.contains("refused") || e.contains("Couldn't connect")),
+            format!("{why:?}"),
+        )
     });
     let () = refused;
 }
@@ -98,9 +118,19 @@ fn the_page_shows_in_a_browser() {
     eventually("the Service answers", || cluster.curl(&url));
     let profile = format!("--user-data-dir={}", laptop.path("chromium").display());
     let page = laptop.run(&[
-        "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-        "--disable-background-networking", "--disable-component-update", "--disable-sync", &profile,
-        "--virtual-time-budget=3000", "--dump-dom", &url,
+        "chromium",
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        &profile,
+        "--virtual-time-budget=3000",
+        "--dump-dom",
+        &url,
     ]);
     for part in ["<html", "myapp-deployment-", "10.244."] {
         assert!(page.contains(part), "{part} is not in\n{page}");
@@ -111,18 +141,31 @@ fn the_page_shows_in_a_browser() {
 fn images_are_pulled_from_a_registry_on_the_laptop() {
     let laptop = Laptop::new();
     let cluster = laptop.up();
-    let archive = debian_image("nginx.tar", "example/nginx:debian", "nginx-light nginx-common", &["/usr/sbin/nginx", "-g", "daemon off;"]);
+    let archive = debian_image(
+        "nginx.tar",
+        "example/nginx:debian",
+        "nginx-light nginx-common",
+        &["/usr/sbin/nginx", "-g", "daemon off;"],
+    );
     let (config, data) = (laptop.path("registry.yml"), laptop.path("registry"));
     std::fs::write(
         &config,
-        format!("version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: 127.0.0.1:5000}}\n", data.display()),
+        format!(
+            "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: 127.0.0.1:5000}}\n",
+            data.display()
+        ),
     )
     .expect("the registry's configuration");
-    let registry = laptop.command(&["docker-registry", "serve", &config.display().to_string()]).spawn().expect("docker-registry");
+    let registry = laptop
+        .command(&["docker-registry", "serve", &config.display().to_string()])
+        .spawn()
+        .expect("docker-registry");
     let _registry = support::Killed(registry);
-    let (from, to) = (format!("docker-archive:{}", archive.display()), "docker://127.0.0.1:5000/shop/nginx:1");
+    let (from, to) =
+        (format!("docker-archive:{}", archive.display()), "docker://127.0.0.1:5000/shop/nginx:1");
     eventually("the registry takes the image", || {
-        let done = laptop.output(&["skopeo", "copy", "--dest-tls-verify=false", "--insecure-policy", &from, to]);
+        let done =
+            laptop.output(&["skopeo", "copy", "--dest-tls-verify=false", "--insecure-policy", &from, to]);
         check(done.status.success(), support::text(&done.stderr))
     });
     laptop.kubectl("run pulled --image=127.0.0.1:5000/shop/nginx:1");
@@ -142,9 +185,16 @@ fn archives_that_are_no_images_are_refused_and_nothing_is_left() {
     let laptop = Laptop::new();
     let _cluster = laptop.up();
     let before = laptop.daymark(&["image", "list"]);
-    let archive = debian_image("nginx.tar", "example/nginx:debian", "nginx-light nginx-common", &["/usr/sbin/nginx", "-g", "daemon off;"]);
+    let archive = debian_image(
+        "nginx.tar",
+        "example/nginx:debian",
+        "nginx-light nginx-common",
+        &["/usr/sbin/nginx", "-g", "daemon off;"],
+    );
     let whole = std::fs::read(archive).expect("the archive");
-    for (name, bytes) in [("cut.tar", &whole[..whole.len() / 2]), ("noise.tar", &[7u8; 4096][..]), ("empty.tar", &[][..])] {
+    for (name, bytes) in
+        [("cut.tar", &whole[..whole.len() / 2]), ("noise.tar", &[7u8; 4096][..]), ("empty.tar", &[][..])]
+    {
         let file = laptop.path(name);
         std::fs::write(&file, bytes).expect("a bad archive");
         let why = laptop.daymark_fails(&["image", "load", &file.display().to_string()]);

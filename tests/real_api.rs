@@ -38,9 +38,10 @@ fn the_agent_serves_a_real_kubernetes() {
         return;
     };
     let laptop = Laptop::new();
-    laptop.run(&["ip", "link", "add", "lan0", "type", "dummy"]);
+    laptop.run(&["ip", "link", "add", "lan0", "type", "veth", "peer", "name", "far"]);
     laptop.run(&["ip", "addr", "add", "172.31.9.1/24", "dev", "lan0"]);
     laptop.run(&["ip", "link", "set", "lan0", "up"]);
+    laptop.run(&["ip", "link", "set", "far", "up"]);
     laptop.run(&["ip", "route", "add", "unreachable", "10.0.0.0/24"]);
     let _control_plane = control_plane(&laptop, &assets);
     eventually("the objects are made", || {
@@ -49,15 +50,30 @@ fn the_agent_serves_a_real_kubernetes() {
         check(done.status.success(), support::text(&done.stderr))
     });
     laptop.run(&[
-        "kubectl", "patch", "node", "real-node", "--subresource=status", "--type=merge",
-        "-p", r#"{"status":{"addresses":[{"type":"InternalIP","address":"172.31.9.1"}]}}"#,
+        "kubectl",
+        "patch",
+        "node",
+        "real-node",
+        "--subresource=status",
+        "--type=merge",
+        "-p",
+        r#"{"status":{"addresses":[{"type":"InternalIP","address":"172.31.9.1"}]}}"#,
     ]);
     let cgroup = Cgroup::new(&laptop.name);
     let agent = laptop
         .command(&[
-            env!("CARGO_BIN_EXE_daymark"), "agent", "--kubeconfig", &laptop.path("kubeconfig").display().to_string(),
-            "--node", "real-node", "--bpf", &laptop.path("bpf").display().to_string(),
-            "--cgroup", &cgroup.0.display().to_string(), "--service-cidr", "10.0.0.0/24",
+            env!("CARGO_BIN_EXE_daymark"),
+            "agent",
+            "--kubeconfig",
+            &laptop.path("kubeconfig").display().to_string(),
+            "--node",
+            "real-node",
+            "--bpf",
+            &laptop.path("bpf").display().to_string(),
+            "--cgroup",
+            &cgroup.0.display().to_string(),
+            "--service-cidr",
+            "10.0.0.0/24",
         ])
         .stderr(Stdio::inherit())
         .spawn()
@@ -78,20 +94,29 @@ fn control_plane(laptop: &Laptop, assets: &Path) -> [Killed; 2] {
     fs::write(laptop.path("tokens.csv"), "secret,admin,admin,\"system:masters\"\n").expect("tokens");
     let etcd = laptop
         .command(&[
-            &assets.join("etcd").display().to_string(), "--data-dir", &path("etcd"),
-            "--listen-client-urls=http://127.0.0.1:2379", "--advertise-client-urls=http://127.0.0.1:2379",
-            "--listen-peer-urls=http://127.0.0.1:2380", "--log-level=error",
+            &assets.join("etcd").display().to_string(),
+            "--data-dir",
+            &path("etcd"),
+            "--listen-client-urls=http://127.0.0.1:2379",
+            "--advertise-client-urls=http://127.0.0.1:2379",
+            "--listen-peer-urls=http://127.0.0.1:2380",
+            "--log-level=error",
         ])
         .spawn()
         .expect("etcd");
     let api = laptop
         .command(&[
-            &assets.join("kube-apiserver").display().to_string(), "--etcd-servers=http://127.0.0.1:2379",
-            "--service-cluster-ip-range=10.0.0.0/24", "--authorization-mode=RBAC", "--secure-port=6443",
-            "--service-account-issuer=https://kubernetes.default", "--disable-admission-plugins=ServiceAccount",
+            &assets.join("kube-apiserver").display().to_string(),
+            "--etcd-servers=http://127.0.0.1:2379",
+            "--service-cluster-ip-range=10.0.0.0/24",
+            "--authorization-mode=RBAC",
+            "--secure-port=6443",
+            "--service-account-issuer=https://kubernetes.default",
+            "--disable-admission-plugins=ServiceAccount",
             &format!("--service-account-key-file={}", path("sa.key")),
             &format!("--service-account-signing-key-file={}", path("sa.key")),
-            &format!("--token-auth-file={}", path("tokens.csv")), &format!("--cert-dir={}", path("certs")),
+            &format!("--token-auth-file={}", path("tokens.csv")),
+            &format!("--cert-dir={}", path("certs")),
         ])
         .stderr(Stdio::null())
         .spawn()
@@ -119,7 +144,8 @@ fn serve(laptop: &Laptop) {
 /// Dials the cluster IP as a process of the cgroup.
 fn ask(laptop: &Laptop, cgroup: &Cgroup) -> Result<String, String> {
     let procs = cgroup.0.join("cgroup.procs");
-    let script = format!("echo $$ > {}; exec curl -sS --http0.9 --max-time 2 http://10.0.0.50/", procs.display());
+    let script =
+        format!("echo $$ > {}; exec curl -sS --http0.9 --max-time 2 http://10.0.0.50/", procs.display());
     let done = laptop.output(&["sh", "-c", &script]);
     check(done.status.success(), support::text(&done.stderr)).map(|()| support::text(&done.stdout))
 }
@@ -130,7 +156,8 @@ impl Cgroup {
     fn new(name: &str) -> Self {
         let mounts = fs::read_to_string("/proc/self/mounts").expect("mounts");
         let line = mounts.lines().find(|l| l.contains(" cgroup2 ")).expect("cgroup v2");
-        let dir = Path::new(line.split(' ').nth(1).expect("a mount point")).join(format!("daymark-test-{name}"));
+        let dir =
+            Path::new(line.split(' ').nth(1).expect("a mount point")).join(format!("daymark-test-{name}"));
         fs::create_dir_all(&dir).expect("a cgroup");
         Self(dir)
     }

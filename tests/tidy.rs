@@ -83,7 +83,8 @@ fn files_are_short_and_say_what_they_are_for() {
 fn dependencies_are_justified() {
     let mut wrong = BTreeMap::new();
     for (name, ..) in IMPORTS {
-        let text = fs::read_to_string(root().join("crates").join(name).join("Cargo.toml")).expect("a manifest");
+        let text =
+            fs::read_to_string(root().join("crates").join(name).join("Cargo.toml")).expect("a manifest");
         let bare: Vec<String> = text
             .split("dependencies]\n")
             .skip(1)

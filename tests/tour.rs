@@ -8,7 +8,10 @@ use support::{Cluster, Laptop, check, eventually, example};
 
 /// Who answers at a URL over many requests.
 fn answerers(cluster: &Cluster<'_>, url: &str, requests: usize) -> BTreeSet<String> {
-    (0..requests).filter_map(|_| cluster.curl(&format!("{url}/hostname")).ok()).map(|s| s.trim().to_owned()).collect()
+    (0..requests)
+        .filter_map(|_| cluster.curl(&format!("{url}/hostname")).ok())
+        .map(|s| s.trim().to_owned())
+        .collect()
 }
 
 fn pods(cluster: &Cluster<'_>, selector: &str) -> BTreeSet<String> {
@@ -69,7 +72,12 @@ fn the_service_is_shown_as_kubectl_users_know_it() {
     let cluster = laptop.up();
     front_end(&cluster);
     let services = laptop.kubectl("get services");
-    assert!(services.lines().any(|l| l.starts_with("myapp-service") && l.contains("NodePort") && l.contains("80:30008/TCP")), "{services}");
+    assert!(
+        services
+            .lines()
+            .any(|l| l.starts_with("myapp-service") && l.contains("NodePort") && l.contains("80:30008/TCP")),
+        "{services}"
+    );
     assert!(services.lines().any(|l| l.starts_with("kubernetes ")), "{services}");
     let wide = laptop.kubectl("get pods -o wide");
     assert!(wide.contains("node1") && wide.contains("node2") && wide.contains("10.244."), "{wide}");
@@ -131,7 +139,9 @@ fn ports_of_every_form_answer() {
     front_end(&cluster);
     cluster.create_example("ports.yml");
     let node = &cluster.node_ips()[1];
-    let out = laptop.kubectl("get service myapp-ports -o jsonpath={range.spec.ports[*]}{.name}={.nodePort}{\"\\n\"}{end}");
+    let out = laptop.kubectl(
+        "get service myapp-ports -o jsonpath={range.spec.ports[*]}{.name}={.nodePort}{\"\\n\"}{end}",
+    );
     for line in out.lines() {
         let (name, port) = line.split_once('=').expect("name=port");
         let number: u16 = port.parse().expect("a node port");
@@ -158,7 +168,8 @@ fn a_load_balancer_address_moves_when_its_node_dies() {
     let mac = |text: &str| text.split_whitespace().skip_while(|w| *w != "lladdr").nth(1).map(str::to_owned);
     let owner = ["node1", "node2"].into_iter().find(|node| {
         let netns = laptop.path("run").join(&laptop.name).join("netns").join(node);
-        let link = laptop.run(&["nsenter", &format!("--net={}", netns.display()), "ip", "link", "show", "eth0"]);
+        let link =
+            laptop.run(&["nsenter", &format!("--net={}", netns.display()), "ip", "link", "show", "eth0"]);
         mac(&before).is_some_and(|m| link.contains(&m))
     });
     let owner = owner.unwrap_or_else(|| panic!("no node has the address of {before}"));
@@ -175,7 +186,8 @@ fn a_database_outside_the_cluster_is_found_by_a_services_name() {
     let laptop = Laptop::new();
     let cluster = laptop.up();
     front_end(&cluster);
-    let gateway = laptop.run(&["sh", "-c", "ip -4 -o addr show scope global | grep -o '172[0-9.]*' | head -1"]);
+    let gateway =
+        laptop.run(&["sh", "-c", "ip -4 -o addr show scope global | grep -o '172[0-9.]*' | head -1"]);
     let manifest = std::fs::read_to_string(example("external-database.yml")).expect("the example");
     laptop.apply(&manifest.replace("172.30.0.1", gateway.trim()));
     let server = laptop

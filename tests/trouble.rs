@@ -46,7 +46,8 @@ fn down_leaves_no_trace() {
 fn an_interrupted_up_leaves_nothing_behind() {
     for after in [0, 30, 100, 250, 500, 900] {
         let laptop = Laptop::new();
-        let mut up = laptop.command(&[env!("CARGO_BIN_EXE_daymark"), "up", "--no-egress"]).spawn().expect("daymark");
+        let mut up =
+            laptop.command(&[env!("CARGO_BIN_EXE_daymark"), "up", "--no-egress"]).spawn().expect("daymark");
         std::thread::sleep(Duration::from_millis(after));
         let pid = nix::unistd::Pid::from_raw(i32::try_from(up.id()).expect("a pid"));
         let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT);
@@ -92,7 +93,7 @@ fn listen_on(laptop: &Laptop, address: &'static str) -> TcpListener {
 #[test]
 fn a_subnet_that_collides_is_refused_and_the_route_named() {
     let laptop = Laptop::new();
-    laptop.run(&["ip", "link", "add", "office", "type", "dummy"]);
+    laptop.run(&["ip", "link", "add", "office", "type", "veth", "peer", "name", "far"]);
     laptop.run(&["ip", "addr", "add", "172.30.0.5/24", "dev", "office"]);
     laptop.run(&["ip", "link", "set", "office", "up"]);
     let why = laptop.daymark_fails(&["up", "--no-egress", "--lan", "172.30.0.0/24"]);
@@ -139,7 +140,8 @@ fn what_was_acknowledged_is_there_after_a_kill() {
 }
 
 fn pid_of(laptop: &Laptop, process: &str) -> String {
-    let status: serde_json::Value = serde_json::from_str(&laptop.daymark(&["status", "-o", "json"])).expect("JSON");
+    let status: serde_json::Value =
+        serde_json::from_str(&laptop.daymark(&["status", "-o", "json"])).expect("JSON");
     let rows = status["processes"].as_array().expect("processes");
     let row = rows.iter().find(|r| r["process"] == process).expect("the process");
     row["pid"].to_string()
@@ -186,10 +188,17 @@ fn objects_that_are_wrong_are_refused_with_the_field_and_the_value() {
     let laptop = Laptop::new();
     let cluster = laptop.up();
     cluster.create_example("service-definition.yml");
-    let service = |spec: &str| format!("apiVersion: v1\nkind: Service\nmetadata: {{name: wrong}}\nspec: {spec}\n");
+    let service =
+        |spec: &str| format!("apiVersion: v1\nkind: Service\nmetadata: {{name: wrong}}\nspec: {spec}\n");
     let cases = [
-        (service("{type: NodePort, ports: [{port: 80, nodePort: 30008}]}"), "provided port is already allocated"),
-        (service("{type: NodePort, ports: [{port: 80, nodePort: 80}]}"), "The range of valid ports is 30000-32767"),
+        (
+            service("{type: NodePort, ports: [{port: 80, nodePort: 30008}]}"),
+            "provided port is already allocated",
+        ),
+        (
+            service("{type: NodePort, ports: [{port: 80, nodePort: 80}]}"),
+            "The range of valid ports is 30000-32767",
+        ),
         (service("{ports: [{port: 70000}]}"), "must be between 1 and 65535, inclusive"),
         (service("{ports: [{name: a, port: 80}, {name: a, port: 81}]}"), "Duplicate value: \"a\""),
         (service("{ports: [{port: 80}], selector: {\"bad key!\": x}}"), "spec.selector"),
@@ -231,7 +240,9 @@ fn pods_that_cannot_run_say_why() {
     laptop.kubectl("run missing --image=daymark/nothing:1 --image-pull-policy=Never");
     laptop.kubectl("run exits --image=daymark/web:v1 --command -- /daymark web get http://127.0.0.1:1/");
     laptop.kubectl("run absent --image=daymark/web:v1 --command -- /no/such/program");
-    for (pod, word) in [("missing", "ErrImageNeverPull"), ("exits", "CrashLoopBackOff"), ("absent", "/no/such/program")] {
+    for (pod, word) in
+        [("missing", "ErrImageNeverPull"), ("exits", "CrashLoopBackOff"), ("absent", "/no/such/program")]
+    {
         eventually(pod, || {
             let described = laptop.kubectl(&format!("describe pod {pod}"));
             check(described.contains(word), described)

@@ -172,6 +172,10 @@ async fn a_running_pod_is_ended_by_its_node() {
     let done = json!({"gracePeriodSeconds": 0, "preconditions": {"uid": marked["metadata"]["uid"]}});
     assert_eq!(api.delete(&path, &done).await.ok()["kind"], "Pod");
     assert_eq!(api.get(&path).await.code, 404);
+    api.post(PODS, &pod("r")).await.ok();
+    let old_way = json!({"metadata": {"name": "r"}, "target": {"name": "n2"}});
+    api.post("/api/v1/namespaces/default/bindings", &old_way).await.ok();
+    assert_eq!(api.get(&format!("{PODS}/r")).await.ok()["spec"]["nodeName"], "n2");
     api.post(PODS, &pod("q")).await.ok();
     api.delete(&format!("{PODS}/q"), &Value::Null).await.ok();
     assert_eq!(api.get(&format!("{PODS}/q")).await.code, 404, "a pod without node goes at once");

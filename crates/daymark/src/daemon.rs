@@ -5,9 +5,9 @@ use daymark_control::{AddressRange, ControllersConfig};
 use miette::{Report, Result, miette};
 use tokio_util::sync::CancellationToken;
 
+use crate::cluster::Cluster;
 use crate::cluster::pki::Holder;
 use crate::cluster::process::{self, Readiness};
-use crate::cluster::Cluster;
 use crate::interrupt;
 
 /// The ports that NodePort Services draw from, as in Kubernetes.

@@ -31,6 +31,7 @@ const KUBELET_PORT: u16 = 10250;
 const LEASE_INTERVAL: Duration = Duration::from_secs(1);
 const STATUS_INTERVAL: Duration = Duration::from_secs(60);
 const MAX_PODS: u32 = 110;
+const REGISTRIES: &str = "/etc/daymark/registries.yml";
 /// The DNS servers that the host uses.
 const HOST_RESOLV_CONF: &str = "/etc/resolv.conf";
 
@@ -53,7 +54,9 @@ fn start(cluster: &str, node: &str) -> Result<(Cluster, NodeSpec, Runtime, Runti
     let outside = runtime_in(Path::new("/proc/self/ns/net"), 1)?;
     let namespace = cluster.paths.netns(&node.name);
     let inside = runtime_in(&namespace, 2)?;
-    netns::enter(&namespace).into_diagnostic().wrap_err_with(|| format!("cannot enter {}", namespace.display()))?;
+    netns::enter(&namespace)
+        .into_diagnostic()
+        .wrap_err_with(|| format!("cannot enter {}", namespace.display()))?;
     Ok((cluster, node, outside, inside, alive))
 }
 
@@ -122,7 +125,7 @@ fn pods_config(cluster: &Cluster, node: &NodeSpec, outside: &Handle) -> Result<N
         mtu: MTU,
         shim_command: vec!["/proc/self/exe".into(), "shim".into()],
         host: outside.clone(),
-        registries: RegistryConfig::default(),
+        registries: registries()?,
         links: None,
     };
     Ok(NodeConfig {
@@ -139,4 +142,16 @@ fn pods_config(cluster: &Cluster, node: &NodeSpec, outside: &Handle) -> Result<N
         max_pods: MAX_PODS,
         labels: BTreeMap::new(),
     })
+}
+
+/// Mirrors and plain-HTTP registries that this machine's admin named; none without the file.
+fn registries() -> Result<RegistryConfig> {
+    let text = match std::fs::read_to_string(REGISTRIES) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(RegistryConfig::default()),
+        Err(e) => return Err(e).into_diagnostic().wrap_err_with(|| format!("cannot read {REGISTRIES}")),
+    };
+    serde_yaml::from_str(&text)
+        .into_diagnostic()
+        .wrap_err_with(|| format!("{REGISTRIES} is not as the README says"))
 }

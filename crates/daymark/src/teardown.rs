@@ -38,7 +38,9 @@ fn kill_all(cgroup: &Path) -> Result<()> {
     if !cgroup.exists() {
         return Ok(());
     }
-    fs::write(cgroup.join("cgroup.kill"), "1").into_diagnostic().wrap_err("cannot kill the cluster's pods")?;
+    fs::write(cgroup.join("cgroup.kill"), "1")
+        .into_diagnostic()
+        .wrap_err("cannot kill the cluster's pods")?;
     let deadline = Instant::now() + EMPTY_WITHIN;
     while fs::read_to_string(cgroup.join("cgroup.events")).is_ok_and(|t| t.contains("populated 1")) {
         if Instant::now() > deadline {

@@ -18,7 +18,7 @@ use crate::registry::delete::{Deleted, grace, propagation};
 use crate::registry::list::{ListQuery, Listed};
 use crate::registry::update::{Patch, Written, check_manager, default_manager};
 use crate::registry::{Call, DeleteOptions, FieldValidation, object, review};
-use crate::schema::Resource;
+use crate::schema::{Resource, schema};
 use crate::table;
 
 /// A request for a resource, all but its body.
@@ -144,8 +144,8 @@ impl Asked<'_> {
                 let answer = review::answer(plural, self.identity, value);
                 Ok(respond::value(201, &answer, self.format))
             }
-            ("pods", "binding") => {
-                let answer = registry.bind(target, &value, &mut call).await?;
+            ("pods", "binding") | ("bindings", "") => {
+                let answer = registry.bind(&bound_pod(target, &value)?, &value, &mut call).await?;
                 Ok(respond::value(201, &answer, self.format))
             }
             ("pods", "eviction") => {
@@ -310,6 +310,16 @@ impl Asked<'_> {
         let list = json!({"kind": kind, "apiVersion": version, "metadata": meta, "items": items});
         Ok(respond::value(200, &list, self.format))
     }
+}
+
+/// The pod that a binding is for; one posted to the collection names it in its metadata.
+fn bound_pod(target: &Target, binding: &Value) -> Result<Target, ApiError> {
+    if target.resource.plural == "pods" {
+        return Ok(target.clone());
+    }
+    let resource = schema().resource("", "v1", "pods").ok_or_else(wrong_method)?;
+    let name = object::text(binding, "/metadata/name").to_owned();
+    Ok(Target { resource, name, subresource: "binding".to_owned(), ..target.clone() })
 }
 
 /// A list made of stored bytes, nothing parsed.

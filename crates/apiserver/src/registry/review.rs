@@ -1,4 +1,4 @@
-//! Reviews of oneself: who am I, may I. Nothing is stored.
+//! Reviews: who am I, may I, is this token good. Nothing is stored.
 
 use serde_json::{Value, json};
 
@@ -14,6 +14,7 @@ pub fn is_review(resource: &str) -> bool {
             | "selfsubjectrulesreviews"
             | "subjectaccessreviews"
             | "localsubjectaccessreviews"
+            | "tokenreviews"
     )
 }
 
@@ -25,6 +26,7 @@ pub fn answer(resource: &str, identity: &Identity, mut review: Value) -> Value {
         }
         "selfsubjectaccessreviews" => access(identity, &review),
         "selfsubjectrulesreviews" => rules(identity),
+        "tokenreviews" => json!({"authenticated": false, "error": "this server issues no tokens"}),
         _ => access(&reviewed(&review), &review),
     };
     review

@@ -20,8 +20,9 @@ pub enum LinkEvent {
 /// Reports the pods' interfaces of the calling thread's network namespace: first all that exist, then
 /// every change, until the receiver is dropped.
 pub async fn watch(prefixes: Vec<String>, out: mpsc::Sender<LinkEvent>) -> Result<()> {
-    let (connection, handle, mut messages) =
-        new_multicast_connection(&[MulticastGroup::Link]).into_diagnostic().wrap_err("cannot watch interfaces")?;
+    let (connection, handle, mut messages) = new_multicast_connection(&[MulticastGroup::Link])
+        .into_diagnostic()
+        .wrap_err("cannot watch interfaces")?;
     tokio::spawn(connection);
     let mut known = BTreeMap::new();
     let mut links = handle.link().get().execute();
@@ -32,7 +33,9 @@ pub async fn watch(prefixes: Vec<String>, out: mpsc::Sender<LinkEvent>) -> Resul
     }
     while let Some((message, _)) = messages.next().await {
         let event = match message.payload {
-            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => came(&link, &prefixes, &mut known),
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => {
+                came(&link, &prefixes, &mut known)
+            }
             NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link)) => went(&link, &mut known),
             _ => None,
         };
@@ -77,7 +80,10 @@ mod tests {
     fn a_pods_interface_is_reported_once_and_others_never() {
         let (prefixes, mut known) = (vec!["dm".to_owned()], BTreeMap::new());
         assert!(came(&link(2, "eth0"), &prefixes, &mut known).is_none());
-        assert_eq!(came(&link(7, "dm1"), &prefixes, &mut known), Some(LinkEvent::Up { index: 7, name: "dm1".into() }));
+        assert_eq!(
+            came(&link(7, "dm1"), &prefixes, &mut known),
+            Some(LinkEvent::Up { index: 7, name: "dm1".into() })
+        );
         assert_eq!(came(&link(7, "dm1"), &prefixes, &mut known), None);
         assert_eq!(went(&link(2, "eth0"), &mut known), None);
         assert_eq!(went(&link(7, "dm1"), &mut known), Some(LinkEvent::Gone { index: 7 }));

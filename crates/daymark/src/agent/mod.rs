@@ -86,7 +86,8 @@ pub async fn run(config: Config, client: kube::Client, stop: CancellationToken) 
     tokio::spawn(watch_changes(client.clone(), events_in.clone()));
     tokio::spawn(sweep(events_in));
     if let Some(dns) = config.dns {
-        serve_dns(dns, &config.node, &config.addresses, agent.zones.subscribe(), client, stop.clone()).await?;
+        serve_dns(dns, &config.node, &config.addresses, agent.zones.subscribe(), client, stop.clone())
+            .await?;
     }
     let mut batch = Vec::with_capacity(BATCH);
     loop {
@@ -114,7 +115,8 @@ async fn open(config: &Config) -> Result<Agent> {
         service_cidrs: config.service_cidrs.clone(),
         ..daymark_dataplane::Config::new(&config.bpf)
     };
-    let (data_plane, found) = DataPlane::open(settings).into_diagnostic().wrap_err("cannot open the data plane")?;
+    let (data_plane, found) =
+        DataPlane::open(settings).into_diagnostic().wrap_err("cannot open the data plane")?;
     std::fs::create_dir_all(&config.cgroup).into_diagnostic().wrap_err("cannot make the node's cgroup")?;
     data_plane.attach_cgroup(&config.cgroup).into_diagnostic()?;
     data_plane.attach_uplink(uplink).into_diagnostic()?;

@@ -18,9 +18,10 @@ use crate::{interrupt, lan};
 pub async fn run(args: &cli::Agent) -> Result<()> {
     preflight::check()?;
     let client = client(args).await?;
-    let node = Api::<Node>::all(client.clone()).get(&args.node).await.into_diagnostic().wrap_err_with(|| {
-        format!("cannot read Node \"{}\"; --node must be this machine's name in the cluster", args.node)
-    })?;
+    let node =
+        Api::<Node>::all(client.clone()).get(&args.node).await.into_diagnostic().wrap_err_with(|| {
+            format!("cannot read Node \"{}\"; --node must be this machine's name in the cluster", args.node)
+        })?;
     let config = config(args, &node).await?;
     let stop = CancellationToken::new();
     tokio::select! {
@@ -38,11 +39,13 @@ async fn client(args: &cli::Agent) -> Result<kube::Client> {
             let kubeconfig = Kubeconfig::read_from(file)
                 .into_diagnostic()
                 .wrap_err_with(|| format!("--kubeconfig {}", file.display()))?;
-            kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.into_diagnostic()?
+            kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+                .await
+                .into_diagnostic()?
         }
-        None => kube::Config::incluster().into_diagnostic().wrap_err(
-            "not in a pod: name the API server with --kubeconfig",
-        )?,
+        None => kube::Config::incluster()
+            .into_diagnostic()
+            .wrap_err("not in a pod: name the API server with --kubeconfig")?,
     };
     kube::Client::try_from(config).into_diagnostic()
 }

@@ -31,7 +31,10 @@ pub fn user_file() -> Result<PathBuf> {
         return first.ok_or_else(|| miette!("KUBECONFIG names no file"));
     }
     let home = std::env::var_os("HOME").ok_or_else(|| {
-        miette!(help = "set HOME, or KUBECONFIG to a file", "cannot tell where the kubeconfig is: HOME is not set")
+        miette!(
+            help = "set HOME, or KUBECONFIG to a file",
+            "cannot tell where the kubeconfig is: HOME is not set"
+        )
     })?;
     Ok(Path::new(&home).join(".kube/config"))
 }
@@ -61,7 +64,8 @@ pub fn standalone(context: &str, access: &Access) -> Result<kube::config::Kubeco
 
 fn upsert(config: &mut Mapping, context: &str, access: &Access) {
     let b64 = |text: &str| Value::from(STANDARD.encode(text));
-    let cluster = map([("certificate-authority-data", b64(&access.ca)), ("server", access.server.as_str().into())]);
+    let cluster =
+        map([("certificate-authority-data", b64(&access.ca)), ("server", access.server.as_str().into())]);
     let user = map([
         ("client-certificate-data", b64(&access.client.cert)),
         ("client-key-data", b64(&access.client.key)),
@@ -93,7 +97,11 @@ fn take_out(config: &mut Mapping, context: &str) -> bool {
 }
 
 fn empty() -> Mapping {
-    map([("apiVersion", "v1".into()), ("kind", "Config".into()), ("preferences", Value::Mapping(Mapping::new()))])
+    map([
+        ("apiVersion", "v1".into()),
+        ("kind", "Config".into()),
+        ("preferences", Value::Mapping(Mapping::new())),
+    ])
 }
 
 fn map<const N: usize>(entries: [(&str, Value); N]) -> Mapping {
@@ -112,7 +120,9 @@ fn read(path: &Path) -> Result<Option<Mapping>> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(e).into_diagnostic().wrap_err_with(|| format!("cannot read {}", path.display())),
+        Err(e) => {
+            return Err(e).into_diagnostic().wrap_err_with(|| format!("cannot read {}", path.display()));
+        }
     };
     if text.trim().is_empty() {
         return Ok(None);
@@ -149,7 +159,8 @@ fn write(path: &Path, config: &Mapping) -> Result<()> {
         let old = fs::metadata(&target).ok();
         let mode = old.as_ref().map_or(0o600, |m| m.mode() & 0o777);
         let part = target.with_extension(format!("daymark-{}", std::process::id()));
-        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&part)?;
+        let mut file =
+            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&part)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         if let Some(old) = old {

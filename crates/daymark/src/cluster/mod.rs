@@ -55,7 +55,9 @@ impl Cluster {
 
     /// Names of all its processes.
     pub fn processes(&self) -> Vec<String> {
-        std::iter::once("daemon".to_owned()).chain(self.spec.all_nodes().into_iter().map(|n| n.name)).collect()
+        std::iter::once("daemon".to_owned())
+            .chain(self.spec.all_nodes().into_iter().map(|n| n.name))
+            .collect()
     }
 
     /// How a holder of one of our certificates reaches the API server, from this host or from the LAN.

@@ -18,7 +18,10 @@ const NEEDED: [(u8, &str); 6] = [
 /// Checks who we are and what the kernel can do.
 pub fn check() -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
-        return Err(miette!(help = "run it as root, e.g. `sudo daymark up`", "daymark needs root: it makes network namespaces, cgroups and BPF programs"));
+        return Err(miette!(
+            help = "run it as root, e.g. `sudo daymark up`",
+            "daymark needs root: it makes network namespaces, cgroups and BPF programs"
+        ));
     }
     let status = std::fs::read_to_string("/proc/self/status").into_diagnostic()?;
     let missing = missing_capabilities(&status);
@@ -31,7 +34,10 @@ pub fn check() -> Result<()> {
     }
     cgroup2_mount()?;
     daymark_dataplane::probe().map_err(|e| {
-        miette!(help = "daymark needs Linux 6.6 or newer with BPF and cgroup v2", "this kernel cannot run the data plane: {e}")
+        miette!(
+            help = "daymark needs Linux 6.6 or newer with BPF and cgroup v2",
+            "this kernel cannot run the data plane: {e}"
+        )
     })
 }
 
@@ -46,10 +52,12 @@ fn missing_capabilities(status: &str) -> Vec<&'static str> {
 
 /// Where cgroup v2 is mounted: alone or, on hybrid machines, beside v1.
 pub fn cgroup2_mount() -> Result<PathBuf> {
-    let mounts = std::fs::read_to_string("/proc/self/mounts").into_diagnostic().wrap_err("cannot read mounts")?;
+    let mounts =
+        std::fs::read_to_string("/proc/self/mounts").into_diagnostic().wrap_err("cannot read mounts")?;
     cgroup2_in(&mounts).ok_or_else(|| {
         miette!(
-            help = "mount it: mkdir -p /sys/fs/cgroup/unified && mount -t cgroup2 none /sys/fs/cgroup/unified",
+            help =
+                "mount it: mkdir -p /sys/fs/cgroup/unified && mount -t cgroup2 none /sys/fs/cgroup/unified",
             "cgroup v2 is not mounted, and the data plane attaches to it"
         )
     })
@@ -87,7 +95,8 @@ mod tests {
 
     #[test]
     fn cgroup2_is_found_alone_and_beside_v1() {
-        let hybrid = "cgroup /sys/fs/cgroup/cpu cgroup rw 0 0\ncgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
+        let hybrid =
+            "cgroup /sys/fs/cgroup/cpu cgroup rw 0 0\ncgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
         assert_eq!(cgroup2_in(hybrid), Some("/sys/fs/cgroup/unified".into()));
         assert_eq!(cgroup2_in("tmpfs /tmp tmpfs rw 0 0\n"), None);
     }

@@ -54,7 +54,9 @@ pub fn living(lock: &Path) -> Option<i32> {
 
 fn open(lock: &Path) -> Result<File> {
     if let Some(dir) = lock.parent() {
-        fs::create_dir_all(dir).into_diagnostic().wrap_err_with(|| format!("cannot make {}", dir.display()))?;
+        fs::create_dir_all(dir)
+            .into_diagnostic()
+            .wrap_err_with(|| format!("cannot make {}", dir.display()))?;
     }
     OpenOptions::new()
         .read(true)
@@ -77,7 +79,9 @@ pub struct Starting {
 /// Starts `daymark ARGS` in a session of its own, with its output in `log`.
 pub fn spawn(name: &str, args: &[&str], log: &Path) -> Result<Starting> {
     if let Some(dir) = log.parent() {
-        fs::create_dir_all(dir).into_diagnostic().wrap_err_with(|| format!("cannot make {}", dir.display()))?;
+        fs::create_dir_all(dir)
+            .into_diagnostic()
+            .wrap_err_with(|| format!("cannot make {}", dir.display()))?;
     }
     let out = OpenOptions::new().create(true).append(true).open(log).into_diagnostic()?;
     let (ready, theirs) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).into_diagnostic()?;

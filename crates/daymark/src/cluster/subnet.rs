@@ -112,7 +112,10 @@ mod tests {
     fn an_asked_subnet_that_collides_is_refused_and_the_route_named() {
         let e = choose(Purpose::Pods, Some("10.0.0.0/8".parse().unwrap()), &[taken("10.3.0.0/16")]);
         let text = e.unwrap_err().to_string();
-        assert!(text.contains("--pod-cidr 10.0.0.0/8 collides with 10.3.0.0/16 (route through eth0)"), "{text}");
+        assert!(
+            text.contains("--pod-cidr 10.0.0.0/8 collides with 10.3.0.0/16 (route through eth0)"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -17,7 +17,10 @@ pub fn run(what: &Image) -> Result<()> {
         Image::List { cluster } => list(&store(&cluster.name)?.list().into_diagnostic()?),
         Image::Rm { cluster, image } => {
             if !store(&cluster.name)?.remove(image).into_diagnostic()? {
-                return Err(miette!(help = "`daymark image list` shows what there is", "there is no image {image}"));
+                return Err(miette!(
+                    help = "`daymark image list` shows what there is",
+                    "there is no image {image}"
+                ));
             }
             println!("Removed {image}");
         }

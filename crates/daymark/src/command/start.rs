@@ -46,7 +46,11 @@ pub async fn whole(cluster: &Cluster, progress: &Progress) -> Result<()> {
     let mut starting = Vec::new();
     if process::living(&cluster.paths.lock("daemon")).is_none() {
         preflight::port_free(cluster.spec.api_port)?;
-        starting.push(process::spawn("the daemon", &["daemon", "--name", name], &cluster.paths.log("daemon"))?);
+        starting.push(process::spawn(
+            "the daemon",
+            &["daemon", "--name", name],
+            &cluster.paths.log("daemon"),
+        )?);
     }
     for node in cluster.spec.all_nodes() {
         if process::living(&cluster.paths.lock(&node.name)).is_none() {
@@ -81,7 +85,8 @@ fn spawn_node(cluster: &Cluster, node: &str) -> Result<process::Starting> {
 
 /// A node's DNS server joins the DNS Service when it can answer; pods can be served from then on.
 async fn dns_ready(cluster: &Cluster) -> Result<()> {
-    let api: Api<EndpointSlice> = Api::namespaced(cluster.client(&Holder::Admin, false).await?, "kube-system");
+    let api: Api<EndpointSlice> =
+        Api::namespaced(cluster.client(&Holder::Admin, false).await?, "kube-system");
     let waits = cluster.spec.all_nodes().into_iter().map(|node| {
         let api = api.clone();
         async move {

@@ -65,11 +65,13 @@ async fn gather(cluster: &Cluster) -> Report {
     processes[0].version = Some(env!("CARGO_PKG_VERSION").into());
     for node in spec.all_nodes() {
         let mut row = row(cluster, &node.name, node.ip.to_string(), Some(node.pod_cidr.to_string()));
-        let known = nodes.as_ref().ok().and_then(|all| all.iter().find(|n| n.metadata.name.as_ref() == Some(&node.name)));
+        let known = nodes
+            .as_ref()
+            .ok()
+            .and_then(|all| all.iter().find(|n| n.metadata.name.as_ref() == Some(&node.name)));
         row.health = known.map_or_else(|| "unknown".into(), |n| ready(n).into());
-        row.version = known
-            .and_then(|n| n.status.as_ref()?.node_info.as_ref())
-            .map(|i| i.kubelet_version.clone());
+        row.version =
+            known.and_then(|n| n.status.as_ref()?.node_info.as_ref()).map(|i| i.kubelet_version.clone());
         processes.push(row);
     }
     let (first, last) = spec.pool();

@@ -98,11 +98,13 @@ fn existing(args: &Up) -> Result<Cluster> {
 
 async fn bring_up(cluster: &Cluster, created: bool, progress: &Progress) -> Result<()> {
     if created {
-        fs::create_dir_all(&cluster.paths.state).into_diagnostic().wrap_err_with(|| {
-            format!("cannot make the state folder {}", cluster.paths.state.display())
-        })?;
+        fs::create_dir_all(&cluster.paths.state)
+            .into_diagnostic()
+            .wrap_err_with(|| format!("cannot make the state folder {}", cluster.paths.state.display()))?;
         let text = serde_json::to_string_pretty(&cluster.spec).into_diagnostic()?;
-        fs::write(cluster.paths.spec(), text).into_diagnostic().wrap_err("cannot write the cluster's description")?;
+        fs::write(cluster.paths.spec(), text)
+            .into_diagnostic()
+            .wrap_err("cannot write the cluster's description")?;
     }
     start::whole(cluster, progress).await
 }

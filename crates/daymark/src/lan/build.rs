@@ -21,7 +21,8 @@ pub const UPLINK: &str = "eth0";
 
 /// A netlink handle in the calling thread's network namespace.
 pub fn netlink() -> Result<Handle> {
-    let (connection, handle, _) = rtnetlink::new_connection().into_diagnostic().wrap_err("cannot open netlink")?;
+    let (connection, handle, _) =
+        rtnetlink::new_connection().into_diagnostic().wrap_err("cannot open netlink")?;
     tokio::spawn(connection);
     Ok(handle)
 }
@@ -73,7 +74,12 @@ async fn lay_cable(host: &Handle, spec: &ClusterSpec, node: &NodeSpec, namespace
         .controller(bridge)
         .up()
         .build();
-    host.link().add(near).execute().await.into_diagnostic().wrap_err_with(|| format!("cannot connect {}", node.name))
+    host.link()
+        .add(near)
+        .execute()
+        .await
+        .into_diagnostic()
+        .wrap_err_with(|| format!("cannot connect {}", node.name))
 }
 
 async fn build_node(spec: &ClusterSpec, node: &NodeSpec) -> Result<()> {

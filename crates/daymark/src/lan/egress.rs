@@ -9,7 +9,9 @@ use crate::cluster::spec::ClusterSpec;
 
 /// Lets the LAN out through the host. Forwarding stays on when the cluster goes: others may rely on it.
 pub fn enable(spec: &ClusterSpec) -> Result<()> {
-    std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").into_diagnostic().wrap_err("cannot enable forwarding")?;
+    std::fs::write("/proc/sys/net/ipv4/ip_forward", "1")
+        .into_diagnostic()
+        .wrap_err("cannot enable forwarding")?;
     nft(&ruleset(spec))
 }
 

@@ -54,9 +54,12 @@ where
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             enter(path).into_diagnostic().wrap_err_with(|| format!("cannot enter {}", path.display()))?;
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().into_diagnostic()?;
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().into_diagnostic()?;
             runtime.block_on(work())
         });
-        thread.join().unwrap_or_else(|_| Err(miette::miette!("the thread inside {} panicked", path.display())))
+        thread
+            .join()
+            .unwrap_or_else(|_| Err(miette::miette!("the thread inside {} panicked", path.display())))
     })
 }

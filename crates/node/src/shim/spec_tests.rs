@@ -1,3 +1,5 @@
+//! What the specification of a container says for what the pod asked.
+
 use super::*;
 use crate::image::ImageConfig;
 use crate::runtime::{ContainerId, ContainerSpec, SandboxSpec};

@@ -2,6 +2,7 @@
 
 mod adoption;
 mod restarts;
+mod stage;
 mod starting;
 mod stopping;
 mod workers;
