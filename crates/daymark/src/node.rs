@@ -31,6 +31,8 @@ const KUBELET_PORT: u16 = 10250;
 const LEASE_INTERVAL: Duration = Duration::from_secs(1);
 const STATUS_INTERVAL: Duration = Duration::from_secs(60);
 const MAX_PODS: u32 = 110;
+/// After this the process has loaded what it needs.
+const SETTLED: Duration = Duration::from_secs(2);
 const REGISTRIES: &str = "/etc/daymark/registries.yml";
 /// The DNS servers that the host uses.
 const HOST_RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -82,7 +84,13 @@ async fn work(cluster: &Cluster, node: &NodeSpec, outside: &Handle, readiness: R
     let agent = agent::run(agent_config(cluster, node, outside)?, client.clone(), stop.clone());
     let pods = daymark_node::run(pods_config(cluster, node, outside)?, client, stop.clone());
     readiness.ready();
+    let settled = async {
+        tokio::time::sleep(SETTLED).await;
+        give_back_memory();
+        std::future::pending::<()>().await;
+    };
     tokio::select! {
+        () = settled => Ok(()),
         signal = interrupt::requested() => {
             tracing::info!(signal, "stopping; pods run on");
             stop.cancel();
@@ -91,6 +99,12 @@ async fn work(cluster: &Cluster, node: &NodeSpec, outside: &Handle, readiness: R
         ended = agent => ended.wrap_err("the agent ended"),
         ended = pods => ended.map_err(from_anyhow).wrap_err("the pod runtime ended"),
     }
+}
+
+/// Returns what loading programs and images took to the kernel: malloc keeps it otherwise.
+fn give_back_memory() {
+    // SAFETY: malloc_trim takes no pointer and locks what it works on.
+    unsafe { nix::libc::malloc_trim(0) };
 }
 
 fn agent_config(cluster: &Cluster, node: &NodeSpec, outside: &Handle) -> Result<agent::Config> {
