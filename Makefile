@@ -23,11 +23,11 @@ down:
 
 test: setup ## the whole suite: unit, cases, packets, network namespaces, the tour, the browser
 	./scripts/setup --test
-	cargo test --release --locked --workspace
+	cargo test --locked --workspace
 
 lint:
 	cargo fmt --all --check
-	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked --workspace --all-targets -- -D warnings
 
 bench: install ## print figures and ratios
 	./bench/run

@@ -19,7 +19,19 @@ impl Outside {
         let at = format!("--net={}", namespace.display());
         let script = "ip link set lo up";
         assert!(Command::new("unshare").args([&at, "sh", "-c", script]).status().expect("unshare").success());
-        laptop.run(&["ip", "link", "add", "out0", "type", "veth", "peer", "name", "in0", "netns", &namespace.display().to_string()]);
+        laptop.run(&[
+            "ip",
+            "link",
+            "add",
+            "out0",
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "in0",
+            "netns",
+            &namespace.display().to_string(),
+        ]);
         laptop.run(&["ip", "addr", "add", "198.51.100.1/24", "dev", "out0"]);
         laptop.run(&["ip", "link", "set", "out0", "up"]);
         laptop.run(&["nsenter", &at, "ip", "addr", "add", "198.51.100.2/24", "dev", "in0"]);
@@ -80,7 +92,10 @@ fn without_egress_pods_reach_the_lan_alone() {
 #[test]
 fn in_the_foreground_a_signal_stops_the_cluster_and_keeps_its_data() {
     let laptop = Laptop::new();
-    let up = laptop.command(&[env!("CARGO_BIN_EXE_daymark"), "up", "--no-egress", "--foreground"]).spawn().expect("daymark");
+    let up = laptop
+        .command(&[env!("CARGO_BIN_EXE_daymark"), "up", "--no-egress", "--foreground"])
+        .spawn()
+        .expect("daymark");
     let mut up = Killed(up);
     eventually("the API answers", || {
         let done = laptop.output(&["kubectl", "create", "configmap", "kept", "--from-literal=a=b"]);

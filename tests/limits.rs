@@ -16,7 +16,14 @@ fn whoever_is_not_root_is_told_so() {
     // The binary must be where nobody may read it.
     let copy = Path::new("/tmp").join(&laptop.name);
     fs::copy(DAYMARK, &copy).expect("a copy");
-    let why = laptop.fails(&["setpriv", "--reuid=65534", "--clear-groups", &copy.display().to_string(), "up", "--no-egress"]);
+    let why = laptop.fails(&[
+        "setpriv",
+        "--reuid=65534",
+        "--clear-groups",
+        &copy.display().to_string(),
+        "up",
+        "--no-egress",
+    ]);
     fs::remove_file(&copy).expect("the copy");
     assert!(why.contains("needs root") && why.contains("sudo"), "{why}");
 }
@@ -68,10 +75,17 @@ fn a_full_disk_refuses_writes_and_loses_nothing() {
     let _cluster = laptop.up();
     laptop.kubectl("create configmap before --from-literal=a=b");
     let filler = laptop.path("state").join("filler");
-    let _ = Command::new("dd").args(["if=/dev/zero", "bs=64k"]).arg(format!("of={}", filler.display())).output();
+    let _ =
+        Command::new("dd").args(["if=/dev/zero", "bs=64k"]).arg(format!("of={}", filler.display())).output();
     let value = "x".repeat(200_000);
     let refused = (0..40).find_map(|i| {
-        let done = laptop.output(&["kubectl", "create", "configmap", &format!("big{i}"), &format!("--from-literal=v={value}")]);
+        let done = laptop.output(&[
+            "kubectl",
+            "create",
+            "configmap",
+            &format!("big{i}"),
+            &format!("--from-literal=v={value}"),
+        ]);
         (!done.status.success()).then(|| support::text(&done.stderr))
     });
     let why = refused.expect("a full disk refuses at some point");
@@ -80,7 +94,10 @@ fn a_full_disk_refuses_writes_and_loses_nothing() {
     fs::remove_file(&filler).expect("space again");
     eventually("writes work again", || {
         let done = laptop.output(&["kubectl", "create", "configmap", "after", "--from-literal=a=b"]);
-        check(done.status.success() || laptop.kubectl("get configmaps").contains("after"), support::text(&done.stderr))
+        check(
+            done.status.success() || laptop.kubectl("get configmaps").contains("after"),
+            support::text(&done.stderr),
+        )
     });
     assert_eq!(laptop.kubectl("get configmap before -o jsonpath={.data.a}"), "b");
     drop(disk);
@@ -92,17 +109,24 @@ fn thousands_of_objects_at_once_all_arrive() {
     let cluster = laptop.up();
     let mut manifest = String::new();
     for i in 0..2000 {
-        manifest += &format!("---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: c{i}}}\ndata: {{n: \"{i}\"}}\n");
+        manifest += &format!(
+            "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: c{i}}}\ndata: {{n: \"{i}\"}}\n"
+        );
     }
     for i in 0..500 {
-        manifest += &format!("---\napiVersion: v1\nkind: Service\nmetadata: {{name: s{i}}}\nspec: {{selector: {{app: myapp}}, ports: [{{port: 80}}]}}\n");
+        manifest += &format!(
+            "---\napiVersion: v1\nkind: Service\nmetadata: {{name: s{i}}}\nspec: {{selector: {{app: myapp}}, ports: [{{port: 80}}]}}\n"
+        );
     }
     let file = laptop.path("many.yml");
     fs::write(&file, &manifest).expect("a manifest");
     laptop.run(&["kubectl", "create", "-f", &file.display().to_string()]);
     cluster.create_example("deployment.yml");
     laptop.kubectl("rollout status deployment/myapp-deployment --timeout=60s");
-    assert_eq!(laptop.kubectl("get configmaps -o name").lines().filter(|l| l.starts_with("configmap/c")).count(), 2000);
+    assert_eq!(
+        laptop.kubectl("get configmaps -o name").lines().filter(|l| l.starts_with("configmap/c")).count(),
+        2000
+    );
     eventually("the last Service has its endpoints", || {
         let out = laptop.kubectl("get endpointslices -l kubernetes.io/service-name=s499");
         check(out.contains("10.244."), out)
