@@ -23,7 +23,7 @@ down:
 
 test: setup ## the whole suite: unit, cases, packets, network namespaces, the tour, the browser
 	./scripts/setup --test
-	cargo test --locked --workspace
+	cargo test --locked --workspace --no-fail-fast
 
 lint:
 	cargo fmt --all --check

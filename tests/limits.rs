@@ -77,14 +77,15 @@ fn a_full_disk_refuses_writes_and_loses_nothing() {
     let filler = laptop.path("state").join("filler");
     let _ =
         Command::new("dd").args(["if=/dev/zero", "bs=64k"]).arg(format!("of={}", filler.display())).output();
-    let value = "x".repeat(200_000);
+    let big = laptop.path("big");
+    fs::write(&big, "x".repeat(200_000)).expect("a big value");
     let refused = (0..40).find_map(|i| {
         let done = laptop.output(&[
             "kubectl",
             "create",
             "configmap",
             &format!("big{i}"),
-            &format!("--from-literal=v={value}"),
+            &format!("--from-file={}", big.display()),
         ]);
         (!done.status.success()).then(|| support::text(&done.stderr))
     });

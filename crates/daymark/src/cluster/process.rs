@@ -19,6 +19,9 @@ use nix::unistd::Pid;
 /// Environment variable with the number of the pipe on which a child says that it is ready.
 const READY_FD: &str = "DAYMARK_READY_FD";
 
+/// How many lines of a log an error shows.
+const LAST_WORDS: usize = 8;
+
 /// Holds a process's lock for its lifetime.
 pub struct Alive(#[allow(dead_code, reason = "held, not read")] Flock<File>);
 
@@ -68,12 +71,23 @@ fn open(lock: &Path) -> Result<File> {
         .wrap_err_with(|| format!("cannot open {}", lock.display()))
 }
 
-/// A child that has not yet said that it is ready.
+/// A child that has not yet said that it is ready; killed if nobody waits for that any more, so that an
+/// interrupted start leaves no process behind that is too young to hold its lock.
 pub struct Starting {
     name: String,
     log: PathBuf,
-    ready: OwnedFd,
+    ready: Option<OwnedFd>,
     child: std::process::Child,
+    settled: bool,
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        if !self.settled {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
 }
 
 /// Starts `daymark ARGS` in a session of its own, with its output in `log`.
@@ -107,30 +121,43 @@ pub fn spawn(name: &str, args: &[&str], log: &Path) -> Result<Starting> {
         });
     }
     let child = command.spawn().into_diagnostic().wrap_err_with(|| format!("cannot start {name}"))?;
-    Ok(Starting { name: name.to_owned(), log: log.to_owned(), ready, child })
+    Ok(Starting { name: name.to_owned(), log: log.to_owned(), ready: Some(ready), child, settled: false })
 }
 
 impl Starting {
     /// Waits until the child says that it is ready; if it ends instead, says why, from its own words.
     pub async fn ready(mut self) -> Result<i32> {
         let pid = i32::try_from(self.child.id()).into_diagnostic()?;
-        let (name, log) = (self.name.clone(), self.log.clone());
+        let mut pipe =
+            File::from(self.ready.take().ok_or_else(|| miette!("asked twice whether it is ready"))?);
         let said = tokio::task::spawn_blocking(move || {
             let mut said = String::new();
-            let _ = File::from(self.ready).read_to_string(&mut said);
-            if said != "ready" {
-                let _ = self.child.wait();
-            }
+            let _ = pipe.read_to_string(&mut said);
             said
         })
         .await
         .into_diagnostic()?;
+        if said == "ready" {
+            self.settled = true;
+            return Ok(pid);
+        }
+        let name = &self.name;
         match said.strip_prefix("failed: ") {
-            None if said == "ready" => Ok(pid),
             Some(why) => Err(miette!("{}", why.trim()).wrap_err(format!("{name} could not start"))),
-            None => Err(miette!(help = format!("see {}", log.display()), "{name} ended before it was ready")),
+            None => Err(miette!(
+                help = format!("its last words: {}", last_words(&self.log)),
+                "{name} ended before it was ready"
+            )),
         }
     }
+}
+
+/// The last lines of a log: the log itself may go with the cluster that could not start.
+pub fn last_words(log: &Path) -> String {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    let tail = &lines[lines.len().saturating_sub(LAST_WORDS)..];
+    if tail.is_empty() { "none".into() } else { format!("\n    {}", tail.join("\n    ")) }
 }
 
 /// The child's side of the pipe.

@@ -18,6 +18,9 @@ use crate::{interrupt, lan};
 /// How long a node may take to become ready before `up` gives up.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
+/// How often the processes are looked after while waiting for them.
+const LIFE_SIGN: Duration = Duration::from_millis(250);
+
 pub async fn run(args: &Part) -> Result<()> {
     preflight::check()?;
     let cluster = Cluster::open(&args.cluster.name)?;
@@ -61,12 +64,28 @@ pub async fn whole(cluster: &Cluster, progress: &Progress) -> Result<()> {
         result?;
     }
     progress.step("waiting for the nodes");
-    nodes_ready(cluster, cluster.spec.all_nodes().into_iter().map(|n| n.name)).await?;
-    progress.step("waiting for DNS");
-    dns_ready(cluster).await?;
+    let all = cluster.spec.all_nodes().into_iter().map(|n| n.name);
+    tokio::select! {
+        ready = async { nodes_ready(cluster, all).await?; dns_ready(cluster).await } => ready?,
+        dead = somebody_died(cluster) => {
+            let words = process::last_words(&cluster.paths.log(&dead));
+            return Err(miette!(help = format!("its last words: {words}"), "{dead} ended while the cluster was starting"));
+        }
+    }
     let file = kubeconfig::user_file()?;
     let access = cluster.access(&Holder::Admin, false)?;
     kubeconfig::merge(&file, &kubeconfig::context_name(name), &access)
+}
+
+/// Waits until a process of the cluster is no more.
+async fn somebody_died(cluster: &Cluster) -> String {
+    loop {
+        tokio::time::sleep(LIFE_SIGN).await;
+        let dead = |p: &String| process::living(&cluster.paths.lock(p)).is_none();
+        if let Some(dead) = cluster.processes().into_iter().find(dead) {
+            return dead;
+        }
+    }
 }
 
 async fn one_node(cluster: &Cluster, node: &str, progress: &Progress) -> Result<()> {
@@ -95,7 +114,7 @@ async fn dns_ready(cluster: &Cluster) -> Result<()> {
             let done = tokio::time::timeout(READY_WITHIN, there).await;
             done.map_err(|_| {
                 miette!(
-                    help = format!("see {}", cluster.paths.log(&node.name).display()),
+                    help = format!("its last words: {}", process::last_words(&cluster.paths.log(&node.name))),
                     "{} does not serve DNS within {} s",
                     node.name,
                     READY_WITHIN.as_secs()
@@ -117,7 +136,7 @@ async fn nodes_ready(cluster: &Cluster, names: impl IntoIterator<Item = String>)
             match tokio::time::timeout(READY_WITHIN, ready).await {
                 Ok(done) => done.map(drop).into_diagnostic().wrap_err_with(|| format!("waiting for {name}")),
                 Err(_) => Err(miette!(
-                    help = format!("see {}", cluster.paths.log(&name).display()),
+                    help = format!("its last words: {}", process::last_words(&cluster.paths.log(&name))),
                     "{name} did not become ready within {} s",
                     READY_WITHIN.as_secs()
                 )),

@@ -133,18 +133,23 @@ pub async fn remove(spec: &ClusterSpec, paths: &Paths) -> Result<()> {
         egress::disable(spec);
     }
     for node in spec.all_nodes() {
-        if let Some(at) = index(&host, &spec.cable(&node)).await? {
-            host.link().del(at).execute().await.into_diagnostic().wrap_err("cannot remove a node's cable")?;
-        }
+        remove_link(&host, &spec.cable(&node)).await?;
         netns::remove(&paths.netns(&node.name));
     }
-    if let Some(at) = index(&host, &spec.bridge()).await? {
-        host.link().del(at).execute().await.into_diagnostic().wrap_err("cannot remove the LAN bridge")?;
-    }
+    remove_link(&host, &spec.bridge()).await?;
     for net in [spec.pod_cidr, spec.service_cidr] {
         let _ = host.route().del(unreachable(net)).execute().await;
     }
     Ok(())
+}
+
+/// A missing interface is fine; a cable also goes by itself, when the kernel gets to its node's namespace.
+async fn remove_link(handle: &Handle, name: &str) -> Result<()> {
+    let Some(at) = index(handle, name).await? else { return Ok(()) };
+    match handle.link().del(at).execute().await {
+        Err(rtnetlink::Error::NetlinkError(e)) if e.raw_code() == -nix::libc::ENODEV => Ok(()),
+        done => done.into_diagnostic().wrap_err_with(|| format!("cannot remove interface {name}")),
+    }
 }
 
 /// The index of an interface, if it exists.

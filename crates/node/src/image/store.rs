@@ -286,6 +286,8 @@ impl Store {
 
     /// A private directory below `tmp/`, deleted when dropped or, after a crash, by the next open.
     pub(super) fn scratch(&self) -> Result<Scratch, ImageError> {
+        // Until the new directory is locked, another process would take it for a leftover.
+        let _unseen = self.lock("scratch.lock", rustix::fs::FlockOperation::LockExclusive)?;
         let path = self.root.join("tmp").join(uuid::Uuid::new_v4().to_string());
         fs::create_dir(&path).map_err(|cause| io_error("making", &path, cause))?;
         let file = File::create(path.join("lock")).map_err(|cause| io_error("making", &path, cause))?;
@@ -295,6 +297,7 @@ impl Store {
     }
 
     fn clear_leftovers(&self) {
+        let Ok(_quiet) = self.lock("scratch.lock", rustix::fs::FlockOperation::LockExclusive) else { return };
         let Ok(entries) = fs::read_dir(self.root.join("tmp")) else { return };
         for entry in entries.flatten() {
             let Ok(file) = File::open(entry.path().join("lock")) else { continue };
@@ -340,4 +343,24 @@ pub(super) fn tag(image: &str) -> Result<String, ImageError> {
 
 pub(super) fn io_error(doing: &str, path: &Path, cause: io::Error) -> ImageError {
     ImageError::Io { what: format!("{doing} {}", path.display()), cause }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn opening_a_store_never_clears_what_another_is_making() {
+        let dir = tempfile::tempdir().expect("a folder");
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..200 {
+                        let store = Store::open(dir.path()).expect("a store");
+                        store.scratch().and_then(|scratch| scratch.directory()).expect("a place of its own");
+                    }
+                });
+            }
+        });
+    }
 }
