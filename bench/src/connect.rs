@@ -54,7 +54,7 @@ fn inside_pod<T: Send>(cluster: &Cluster, pod: &str, work: impl FnOnce() -> Resu
         .find(|f| f.get(2) == Some(&"cgroup2"))
         .and_then(|f| f.get(1).map(|s| (*s).to_owned()))
         .context("cgroup v2 is not mounted")?;
-    let cgroup = format!("{unified}/daymark/{}/{node}/pod{uid}", cluster.name());
+    let cgroup = format!("{unified}/daymark/{}/{node}/pod{uid}/shim", cluster.name());
     let member = fs::read_to_string(format!("{cgroup}/cgroup.procs"))?;
     let pids: Vec<&str> = member.lines().collect();
     let pid = pids.iter().find(|p| in_other_network(p)).context("no process of the pod is in its network")?;

@@ -21,7 +21,7 @@ pub struct Tracker {
 
 /// A probe that has not passed yet is repeated quickly at first, so that a container which comes up
 /// fast is noticed fast.
-const FIRST_RETRY: Duration = Duration::from_millis(100);
+const FIRST_RETRY: Duration = Duration::from_millis(10);
 
 impl Tracker {
     pub fn new(kind: ProbeKind, probe: &Probe) -> Self {
@@ -73,10 +73,10 @@ impl Tracker {
     }
 
     fn ramp(&self, attempt: u32) -> Duration {
-        FIRST_RETRY.saturating_mul(attempt.max(1))
+        FIRST_RETRY.saturating_mul(1 << attempt.clamp(1, 16).saturating_sub(1))
     }
 
-    /// The pause before the next attempt: 100 ms, 200 ms, … up to the period until the first pass.
+    /// The pause before the next attempt: 10 ms, 20 ms, 40 ms, … up to the period until the first pass.
     pub fn pause(&self) -> Duration {
         if self.verdict.is_none() && self.passes == 0 && self.eager() {
             return self.ramp(self.attempts).min(self.period);
@@ -108,9 +108,9 @@ mod tests {
     fn readiness_is_noticed_early_and_lost_at_the_threshold() {
         let mut t = tracker(ProbeKind::Readiness, 1, 2, 1);
         assert_eq!(t.record(false), None);
-        assert_eq!(t.pause(), Duration::from_millis(100));
+        assert_eq!(t.pause(), Duration::from_millis(10));
         assert_eq!(t.record(false), None);
-        assert_eq!(t.pause(), Duration::from_millis(200));
+        assert_eq!(t.pause(), Duration::from_millis(20));
         assert_eq!(t.record(true), Some(true));
         assert_eq!(t.pause(), Duration::from_secs(1));
         assert_eq!(t.record(true), None);
@@ -123,8 +123,8 @@ mod tests {
     fn quick_attempts_do_not_use_up_the_failure_threshold() {
         let mut t = tracker(ProbeKind::Startup, 1, 2, 1);
         let failures = (0..).position(|_| t.record(false) == Some(false)).expect("fails in the end");
-        // 100 + 200 + … ms reach the period at the tenth attempt, and two count from there.
-        assert_eq!(failures + 1, 11);
+        // 10, 20, 40, … ms reach the period at the eighth attempt, and two count from there.
+        assert_eq!(failures + 1, 9);
     }
 
     #[test]
