@@ -3,7 +3,8 @@
 mod support;
 
 use std::fs;
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use support::{Laptop, check, eventually};
@@ -168,6 +169,58 @@ fn a_killed_node_process_drops_no_connection_and_adopts_its_pods() {
     });
     let after = laptop.kubectl("get pods -o jsonpath={range.items[*]}{.metadata.name}={.status.containerStatuses[0].containerID}{\"\\n\"}{end}");
     assert_eq!(before, after, "pods were replaced instead of adopted");
+}
+
+const ECHO: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: echo, labels: {app: echo}}
+spec: {nodeName: node1, containers: [{name: echo, image: 'daymark/web:v1', args: ['--tcp-echo', '7'], readinessProbe: {tcpSocket: {port: 7}}}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: echo}
+spec: {type: NodePort, selector: {app: echo}, ports: [{port: 7, nodePort: 30007}]}
+";
+
+#[test]
+fn an_open_connection_outlives_the_agents_of_both_nodes() {
+    let laptop = Laptop::new();
+    let cluster = laptop.up();
+    laptop.apply(ECHO);
+    laptop.kubectl("wait --for=condition=Ready pod/echo --timeout=60s");
+    let address = format!("{}:30007", cluster.node_ips()[1]);
+    // Dialled at node2, served on node1: both nodes translate it.
+    let mut stream = eventually("the echo answers", || {
+        let mut stream = dial(&laptop, &address).map_err(|e| e.to_string())?;
+        echo(&mut stream, b"before").map_err(|e| e.to_string()).map(|()| stream)
+    });
+    for node in ["node1", "node2"] {
+        laptop.run(&["kill", "-9", &pid_of(&laptop, node)]);
+    }
+    echo(&mut stream, b"without agents").expect("pinned programs serve on");
+    laptop.daymark(&["start"]);
+    echo(&mut stream, b"after").expect("the new agents take over");
+}
+
+fn dial(laptop: &Laptop, address: &str) -> std::io::Result<TcpStream> {
+    let namespace = fs::File::open(laptop.path("laptop")).expect("the namespace");
+    let address = address.parse().expect("an address");
+    std::thread::spawn(move || {
+        nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET)?;
+        TcpStream::connect_timeout(&address, Duration::from_secs(2))
+    })
+    .join()
+    .expect("a thread on the laptop")
+}
+
+fn echo(stream: &mut TcpStream, text: &[u8]) -> std::io::Result<()> {
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.write_all(text)?;
+    let mut back = vec![0; text.len()];
+    stream.read_exact(&mut back)?;
+    assert_eq!(back, text);
+    Ok(())
 }
 
 #[test]
