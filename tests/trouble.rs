@@ -171,6 +171,26 @@ fn a_killed_node_process_drops_no_connection_and_adopts_its_pods() {
     assert_eq!(before, after, "pods were replaced instead of adopted");
 }
 
+#[test]
+fn a_node_that_comes_back_is_ready_and_keeps_its_pods() {
+    let laptop = Laptop::new();
+    let _cluster = laptop.up();
+    laptop.apply(ECHO);
+    laptop.kubectl("wait --for=condition=Ready pod/echo --timeout=60s");
+    let id = "get pod echo -o jsonpath={.metadata.uid}={.status.containerStatuses[0].containerID}";
+    let before = laptop.kubectl(id);
+    laptop.daymark(&["stop", "--node", "node1"]);
+    let ready = |word: &str| {
+        let nodes = laptop.kubectl("get node node1 --no-headers");
+        check(nodes.split_whitespace().nth(1) == Some(word), nodes)
+    };
+    eventually("the node is missed", || ready("NotReady"));
+    laptop.daymark(&["start"]);
+    eventually("the node is back", || ready("Ready"));
+    laptop.kubectl("wait --for=condition=Ready pod/echo --timeout=60s");
+    assert_eq!(before, laptop.kubectl(id), "the pod was replaced");
+}
+
 const ECHO: &str = "
 apiVersion: v1
 kind: Pod

@@ -29,7 +29,8 @@ const MTU: u32 = 1500;
 const KUBELET_PORT: u16 = 10250;
 /// Quicker than Kubernetes' 10 s, as a node's death shall be noticed within the grace of 5 s.
 const LEASE_INTERVAL: Duration = Duration::from_secs(1);
-const STATUS_INTERVAL: Duration = Duration::from_secs(60);
+/// Quicker than Kubernetes' 10 s as well: a node that comes back must say so again before its pods are evicted.
+const STATUS_INTERVAL: Duration = Duration::from_secs(2);
 const MAX_PODS: u32 = 110;
 /// After this the process has loaded what it needs.
 const SETTLED: Duration = Duration::from_secs(2);

@@ -89,11 +89,10 @@ impl ClusterSpec {
     pub fn node_named(&self, name: &str) -> Result<NodeSpec> {
         self.all_nodes().into_iter().find(|n| n.name == name).ok_or_else(|| {
             miette!(
-                help = "the nodes are node1 to node{}",
+                help = format!("the nodes are node1 to node{}", self.nodes),
                 "cluster \"{}\" has no node \"{name}\"",
                 self.name
             )
-            .wrap_err(format!("it has {} nodes", self.nodes))
         })
     }
 

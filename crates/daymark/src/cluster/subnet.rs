@@ -57,10 +57,9 @@ pub fn choose(purpose: Purpose, asked: Option<Ipv4Net>, taken: &[Taken]) -> Resu
     }
     purpose.candidates().find(|c| collision(*c, taken).is_none()).ok_or_else(|| {
         miette!(
-            help = "name one with {} that nothing on this host uses",
+            help = format!("name one with {} that nothing on this host uses", purpose.flag()),
             "no free subnet is left among the usual ones"
         )
-        .wrap_err(format!("for {}", purpose.flag()))
     })
 }
 
@@ -68,10 +67,9 @@ fn check(purpose: Purpose, net: Ipv4Net, taken: &[Taken]) -> Result<()> {
     let (flag, lengths) = (purpose.flag(), purpose.lengths());
     if !lengths.contains(&net.prefix_len()) {
         return Err(miette!(
-            help = "its prefix length must be from /{} to /{}",
-            "{flag} {net} has a prefix length that does not fit",
-        )
-        .wrap_err(format!("allowed: /{} to /{}", lengths.start(), lengths.end())));
+            help = format!("its prefix length must be from /{} to /{}", lengths.start(), lengths.end()),
+            "{flag} {net} has a prefix length that does not fit"
+        ));
     }
     match collision(net, taken) {
         None => Ok(()),

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
@@ -30,7 +31,12 @@ pub enum Message {
     Seen(Observation),
     /// A ConfigMap or Secret that a volume is made of changed.
     SourcesChanged,
+    /// The API object has said something else than we do for a while.
+    Contradicted,
 }
+
+/// How long a status that somebody else changed stands before it is corrected.
+const BEFORE_CORRECTING: Duration = Duration::from_secs(1);
 
 struct Stopper {
     deadline: watch::Sender<Instant>,
@@ -51,6 +57,8 @@ pub struct Worker {
     stopping: CancellationToken,
     gone: bool,
     done: bool,
+    /// A correction is on its way.
+    contradicted: bool,
 }
 
 impl Drop for Worker {
@@ -83,6 +91,7 @@ pub async fn run(
         stoppers: BTreeMap::new(),
         stopping: CancellationToken::new(),
         gone: false,
+        contradicted: false,
         done: false,
     };
     while !worker.done {
@@ -121,6 +130,15 @@ impl Worker {
                     let _ = self.outbox.send(Message::SourcesChanged);
                 }
                 self.pod = pod;
+                self.note_contradiction();
+            }
+            Message::Contradicted => {
+                self.contradicted = false;
+                let status = self.state.last_status.clone();
+                if !self.gone && self.status.borrow().as_ref().is_some_and(|d| !d.delete) {
+                    let pod = self.pod.clone();
+                    self.status.send_replace(Some(Desired { pod, status, delete: false, again: true }));
+                }
             }
             Message::Gone => self.on_gone(now),
             Message::SourcesChanged => self.refresh_volumes(),
@@ -193,8 +211,26 @@ impl Worker {
         }
     }
 
+    /// The node controller calls the pods of a silent node not ready. When the node is back, they are what
+    /// it says; a while later, so that the two do not race while the controller still believes otherwise.
+    fn note_contradiction(&mut self) {
+        let ready = |s: &PodStatus| {
+            s.conditions.iter().flatten().find(|c| c.type_ == "Ready").map(|c| c.status.clone())
+        };
+        let (theirs, ours) = (self.pod.status.as_ref().and_then(ready), ready(&self.state.last_status));
+        if self.contradicted || ours.is_none() || theirs.is_none() || theirs == ours {
+            return;
+        }
+        self.contradicted = true;
+        let outbox = self.outbox.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(BEFORE_CORRECTING).await;
+            let _ = outbox.send(Message::Contradicted);
+        });
+    }
+
     fn send_status(&self, status: PodStatus, delete: bool) {
-        self.status.send_replace(Some(Desired { pod: self.pod.clone(), status, delete }));
+        self.status.send_replace(Some(Desired { pod: self.pod.clone(), status, delete, again: false }));
     }
 
     fn perform(&mut self, action: &Action, now: Timestamp) {

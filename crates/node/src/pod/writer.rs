@@ -19,6 +19,8 @@ pub struct Desired {
     pub status: PodStatus,
     /// Afterwards the object is to be deleted.
     pub delete: bool,
+    /// Somebody else changed it meanwhile: to be written although it is what was written last.
+    pub again: bool,
 }
 
 /// Runs until the sender is dropped, or the object is gone.
@@ -56,7 +58,7 @@ async fn write(
     written: &mut Option<PodStatus>,
 ) -> Result<(), WriteError> {
     let in_api = written.as_ref().or(wanted.pod.status.as_ref());
-    if in_api != Some(&wanted.status) {
+    if wanted.again || in_api != Some(&wanted.status) {
         cluster.write_status(&wanted.pod, &wanted.status).await?;
         *written = Some(wanted.status.clone());
     }
