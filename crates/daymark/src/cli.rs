@@ -95,7 +95,7 @@ pub struct Up {
 #[derive(Args)]
 #[command(after_help = "Examples:
   daymark stop                     the whole cluster
-  daymark stop --node node2        one node, as if its machine were switched off
+  daymark stop --node node2        one node's process; its pods run on until they are replaced
   daymark start")]
 pub struct Part {
     #[command(flatten)]
