@@ -78,6 +78,7 @@ pub(crate) fn read_service(value: &abi::Service, slots: Vec<Slot>) -> ServiceEnt
         cluster_from: value.cluster_from,
         elsewhere: value.flags & abi::SERVICE_ELSEWHERE != 0,
         affinity_seconds: value.affinity_seconds,
+        maglev: false,
     }
 }
 

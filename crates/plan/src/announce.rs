@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 use daymark_model::{Node, ObjectName, Service, Touched, World};
 
+use crate::hash::{fnv1a, mix};
+
 /// The node that announces the LoadBalancer addresses of `service`; `None` if none may.
 pub fn elect(world: &World, service: &ObjectName) -> Option<Arc<str>> {
     let service = world.service(service)?;
@@ -121,16 +123,9 @@ fn nodes_with_endpoints(world: &World, service: &Service) -> BTreeSet<Arc<str>> 
     if ready.is_empty() { draining.filter_map(|endpoint| endpoint.node.clone()).collect() } else { ready }
 }
 
-/// FNV-1a over both names, then mixed so that every bit counts.
 fn weight(service: &ObjectName, node: &str) -> u64 {
     let parts = [service.namespace.as_bytes(), b"/", service.name.as_bytes(), b"@", node.as_bytes()];
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for byte in parts.into_iter().flatten() {
-        hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
-    }
-    hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    hash ^ (hash >> 31)
+    mix(fnv1a(parts.into_iter().flatten().copied()))
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use daymark_model::{AddressFamily, Endpoint, Service, ServicePort, World};
 use crate::tables::{ServiceEntry, Slot};
 use crate::view::NodeView;
 
-/// The entry for one port of `service` in `family`, of generation 0.
+/// The entry for one port of `service` in `family`, of generation 0, as if for cluster IPs alone.
 pub fn entry(
     world: &World,
     view: &NodeView,
@@ -56,6 +56,7 @@ pub fn entry(
         slots,
         n_local,
         cluster_from,
+        maglev: false,
     }
 }
 

@@ -61,9 +61,10 @@ pub fn compile_service(world: &World, view: &NodeView, name: &ObjectName) -> Com
             }
             let checked = frontends.iter().any(|frontend| frontend.source_checked);
             let ranges = service.source_ranges.iter().copied();
+            let maglev = frontends.iter().any(|frontend| frontend.kind != FrontendKind::ClusterIp);
             entries.push(CompiledEntry {
                 key: EntryKey { service: name.clone(), port: port.port, protocol: port.protocol, family },
-                entry: choose::entry(world, view, service, port, family),
+                entry: ServiceEntry { maglev, ..choose::entry(world, view, service, port, family) },
                 frontends,
                 source_ranges: checked
                     .then(|| ranges.filter(|range| AddressFamily::of(&range.addr()) == family).collect()),

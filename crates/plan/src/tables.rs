@@ -67,6 +67,10 @@ pub struct ServiceEntry {
     pub elsewhere: bool,
     /// Seconds; 0 is no affinity.
     pub affinity_seconds: u32,
+    /// Whether external frontends lead here: a connection may arrive at any node, and all nodes must choose
+    /// the same backend for it. The table is [`crate::maglev::table`] over the backends of policy Cluster,
+    /// `slots[cluster_from..]`, whose order differs between nodes.
+    pub maglev: bool,
 }
 
 /// Everything that a node's data plane should hold.

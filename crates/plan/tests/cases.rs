@@ -214,6 +214,9 @@ fn describe_entry(tables: &Tables, id: ServiceId, entry: &ServiceEntry) -> Strin
         assert!(entry.elsewhere);
         text.push_str("  no backend here: policy Local drops\n");
     }
+    if entry.maglev {
+        text.push_str("  chosen by Maglev\n");
+    }
     if entry.affinity_seconds > 0 {
         writeln!(text, "  affinity {} s", entry.affinity_seconds).expect("String");
     }

@@ -19,11 +19,12 @@ fn slot() -> impl Strategy<Value = Slot> {
 }
 
 fn entry() -> impl Strategy<Value = ServiceEntry> {
-    (0_u32..3, prop::collection::vec(slot(), 0..3), 0_u32..2).prop_map(
-        |(generation, slots, affinity_seconds)| ServiceEntry {
+    (0_u32..3, prop::collection::vec(slot(), 0..3), 0_u32..2, any::<bool>()).prop_map(
+        |(generation, slots, affinity_seconds, maglev)| ServiceEntry {
             generation,
             slots,
             affinity_seconds,
+            maglev,
             ..ServiceEntry::default()
         },
     )

@@ -131,6 +131,15 @@ fn a_policy_change_keeps_the_generation() {
 }
 
 #[test]
+fn the_first_external_frontend_makes_the_choice_maglev_before_it_is_put() {
+    let (mut planner, _) = started(&three_services(), Tables::default());
+    let external = Service { external_ips: vec![[192, 0, 2, 1].into()], ..service("a", [10, 96, 0, 1]) };
+    let ops = planner.apply(Change::Service(external));
+    let [Op::PutService { id: 1, entry }, Op::PutFrontend { .. }] = &ops[..] else { panic!("{ops:?}") };
+    assert_eq!((entry.maglev, entry.generation), (true, 1));
+}
+
+#[test]
 fn ids_are_not_given_away_again_at_once() {
     let (mut planner, _) = started(&three_services(), Tables::default());
     planner.apply(Change::ServiceGone(ObjectName::new("default", "c")));

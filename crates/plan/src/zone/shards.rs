@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::hash::fnv1a;
+
 const SHARDS: usize = 512;
 
 /// A map by name. A clone shares all shards; changing one entry afterwards copies its shard alone.
@@ -35,9 +37,7 @@ impl<V: Clone> Shards<V> {
     }
 }
 
-/// FNV-1a.
 fn shard(key: &str) -> usize {
-    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-    let hash = key.bytes().fold(0xcbf2_9ce4_8422_2325, step);
+    let hash = fnv1a(key.bytes());
     (hash ^ (hash >> 32)) as usize % SHARDS
 }
