@@ -11,8 +11,12 @@
 #ifndef DAYMARK_ABI_H
 #define DAYMARK_ABI_H
 
-/* Names the directory of pinned maps: raise it with every change of a layout below. */
-#define ABI_VERSION 1
+/*
+ * Names the directory of pinned maps: raise it with every change of a layout below. Keys keep their size
+ * for ever, and values only grow at their end: then an agent carries the entries of an earlier version
+ * over, new fields being zero.
+ */
+#define ABI_VERSION 2
 
 #define KIND_CLUSTER_IP 1
 #define KIND_NODE_PORT 2
@@ -52,8 +56,12 @@ struct service {
 	__u32 cluster_from;
 	__u32 affinity_seconds;
 	__u32 flags;
+	/* Slots that are stored: those beyond `slots` get no new clients, but keep their UDP flows. */
+	__u32 members;
+	/* Entries of the Maglev table; 0: clients from outside choose at random like all others. */
+	__u32 maglev_size;
 };
-_Static_assert(sizeof(struct service) == 28, "service");
+_Static_assert(sizeof(struct service) == 36, "service");
 
 struct slot_key {
 	__u32 service;
@@ -72,6 +80,21 @@ struct slot {
 	__u32 generation;
 };
 _Static_assert(sizeof(struct slot) == 28, "slot");
+
+/* A piece of a Service's Maglev table: two entries a word, each the index of a slot beyond cluster_from. */
+#define MAGLEV_CHUNK 64
+
+struct maglev_key {
+	__u32 service;
+	__u32 parity;
+	__u32 chunk;
+};
+_Static_assert(sizeof(struct maglev_key) == 12, "maglev_key");
+
+struct maglev_chunk {
+	__u32 pairs[32];
+};
+_Static_assert(sizeof(struct maglev_chunk) == 128, "maglev_chunk");
 
 struct address {
 	__u32 ip[4];
@@ -98,7 +121,9 @@ struct source_range_key {
 _Static_assert(sizeof(struct source_range_key) == 24, "source_range_key");
 
 struct settings {
-	__u32 node_ip[4];
+	/* What connections that must come back here are called from; 0 for a family that the node lacks. */
+	__u32 node_ipv4[4];
+	__u32 node_ipv6[4];
 	/* Host byte order, both inclusive. */
 	__u16 first_port;
 	__u16 last_port;
@@ -106,7 +131,7 @@ struct settings {
 	/* Loopback frontends belong to sockets of the node's own network namespace alone. */
 	__u64 netns_cookie;
 };
-_Static_assert(sizeof(struct settings) == 32, "settings");
+_Static_assert(sizeof(struct settings) == 48, "settings");
 
 /* A packet's addresses as it arrives. ICMP echo: the identifier is source_port in a request and
  * target_port in a reply. */
@@ -140,8 +165,10 @@ struct flow {
 	__u32 service;
 	__u32 generation;
 	__u64 last_seen;
+	/* Not yet added to the Service's statistics. */
+	__u64 bytes;
 };
-_Static_assert(sizeof(struct flow) == 56, "flow");
+_Static_assert(sizeof(struct flow) == 64, "flow");
 
 /* A client socket's UDP conversation. As key of udp_flows the address is what the client dials, as
  * key of udp_replies it is the backend. */
@@ -190,11 +217,33 @@ struct fragment_key {
 };
 _Static_assert(sizeof(struct fragment_key) == 40, "fragment_key");
 
+/* What the first fragment says about the later ones. */
 struct fragment_ports {
 	__u16 source_port;
 	__u16 target_port;
+	__u8 protocol;
+	__u8 pad[3];
 };
-_Static_assert(sizeof(struct fragment_ports) == 4, "fragment_ports");
+_Static_assert(sizeof(struct fragment_ports) == 8, "fragment_ports");
+
+struct backend_key {
+	__u32 ip[4];
+	__u32 service;
+	__u16 port;
+	__u16 pad;
+};
+_Static_assert(sizeof(struct backend_key) == 24, "backend_key");
+
+/* Of a Service, or of one of its backends. Bytes are those of whole packets that were translated: what is
+ * translated at the socket is not seen again. */
+struct service_stats {
+	__u64 connections;
+	__u64 refusals;
+	/* From clients, and to them. */
+	__u64 bytes_in;
+	__u64 bytes_out;
+};
+_Static_assert(sizeof(struct service_stats) == 32, "service_stats");
 
 #define TIMEOUT_TCP_SECONDS 86400
 #define TIMEOUT_TCP_OPENING_SECONDS 60
@@ -217,6 +266,11 @@ _Static_assert(sizeof(struct fragment_ports) == 4, "fragment_ports");
 #define COUNT_DROP_FLOW_FULL 10
 #define COUNT_FLOW_RESTORED 11
 #define COUNT_ICMP_TRANSLATED 12
-#define COUNTERS 13
+/* Entries of flows; those that were made and neither deleted nor are there were evicted. */
+#define COUNT_FLOW_MADE 13
+#define COUNT_FLOW_DELETED 14
+/* By the agent, which alone writes this one. */
+#define COUNT_FLOW_SWEPT 15
+#define COUNTERS 16
 
 #endif

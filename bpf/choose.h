@@ -3,7 +3,7 @@
 #ifndef DAYMARK_CHOOSE_H
 #define DAYMARK_CHOOSE_H
 
-#include "maps.h"
+#include "stats.h"
 
 enum verdict {
 	VERDICT_CHOSEN,
@@ -11,6 +11,15 @@ enum verdict {
 	VERDICT_REFUSE,
 	/* Policy Local, and only other nodes have backends. */
 	VERDICT_DROP,
+	/* The Service changed meanwhile: look again. */
+	VERDICT_VANISHED,
+};
+
+/* Who asks. */
+struct client {
+	__u32 ip[4];
+	/* Of its address and port, if it may turn to other nodes as well; else 0. */
+	__u32 hash;
 };
 
 struct backend {
@@ -37,41 +46,47 @@ INLINE struct range offered(const struct service *service, bool local)
 	return range;
 }
 
-/*
- * One of the slots, uniformly. A slot can vanish between the two lookups, when the Service changes
- * twice meanwhile and shrinks: then the entry is read again. A slot that was overwritten meanwhile is
- * newer than the entry, never older, and as good.
- */
-SUBPROGRAM int choose_at_random(__u32 id, int local, struct backend *backend)
+/* Which of the offered slots a client from outside gets: the same one on every node. */
+INLINE bool look_up_maglev(const struct service *service, __u32 id, __u32 hash, __u32 *index)
 {
-	if (!backend)
-		return VERDICT_DROP;
+	struct maglev_key key = { .service = id, .parity = service->generation & 1 };
+	__u32 entry = ((__u64)hash * service->maglev_size) >> 32;
+	struct maglev_chunk *chunk;
 
-	struct slot_key key = { .service = id };
+	key.chunk = entry / MAGLEV_CHUNK;
+	chunk = bpf_map_lookup_elem(&maglev, &key);
+	if (!chunk)
+		return false;
+	*index = ((__u16 *)chunk->pairs)[entry % MAGLEV_CHUNK];
+	return true;
+}
 
-	for (int attempt = 0; attempt < 4; attempt++) {
-		struct service *service = bpf_map_lookup_elem(&services, &id);
-		struct slot *slot;
-		struct range range;
+/*
+ * One of the slots: uniformly, or by Maglev. A slot can vanish between the lookups, when the Service
+ * changes twice meanwhile and shrinks: then the entry is read again. A slot that was overwritten meanwhile
+ * is newer than the entry, never older, and as good.
+ */
+INLINE int choose_slot(const struct service *service, __u32 id, bool local, __u32 hash, struct backend *backend)
+{
+	struct slot_key key = { .service = id, .parity = service->generation & 1 };
+	struct range range = offered(service, local);
+	struct slot *slot;
+	__u32 index;
 
-		if (!service)
-			return VERDICT_REFUSE;
-		range = offered(service, local);
-		if (range.count == 0)
-			return local && (service->flags & SERVICE_ELSEWHERE) ? VERDICT_DROP : VERDICT_REFUSE;
-		key.parity = service->generation & 1;
-		key.index = range.first + (((__u64)bpf_get_prandom_u32() * range.count) >> 32);
-		slot = bpf_map_lookup_elem(&slots, &key);
-		if (slot) {
-			copy_ip(backend->ip, slot->ip);
-			backend->port = slot->port;
-			backend->flags = slot->flags;
-			backend->service = id;
-			backend->generation = slot->generation;
-			return VERDICT_CHOSEN;
-		}
-	}
-	return VERDICT_DROP;
+	if (range.count == 0)
+		return local && (service->flags & SERVICE_ELSEWHERE) ? VERDICT_DROP : VERDICT_REFUSE;
+	if (local || !hash || !service->maglev_size || !look_up_maglev(service, id, hash, &index))
+		index = ((__u64)bpf_get_prandom_u32() * range.count) >> 32;
+	key.index = range.first + index;
+	slot = bpf_map_lookup_elem(&slots, &key);
+	if (!slot)
+		return VERDICT_VANISHED;
+	copy_ip(backend->ip, slot->ip);
+	backend->port = slot->port;
+	backend->flags = slot->flags;
+	backend->service = id;
+	backend->generation = slot->generation;
+	return VERDICT_CHOSEN;
 }
 
 struct membership {
@@ -94,9 +109,18 @@ static long compare_slot(__u32 index, struct membership *search)
 	return 0;
 }
 
+/* To whom a Service may still offer an earlier choice. */
+enum offer {
+	/* Clients that choose as under policy Cluster, and those that choose under policy Local. */
+	OFFER_CLUSTER,
+	OFFER_LOCAL,
+	/* UDP flows, which stay until their backend stops serving. */
+	OFFER_FLOW,
+};
+
 /* Whether the Service still offers an earlier choice. Slots are searched only when they changed since
  * it was last confirmed. */
-SUBPROGRAM int still_offered(__u32 id, int local, struct choice *choice)
+SUBPROGRAM int still_offered(__u32 id, int offer, struct choice *choice)
 {
 	if (!choice)
 		return false;
@@ -108,13 +132,17 @@ SUBPROGRAM int still_offered(__u32 id, int local, struct choice *choice)
 	service = bpf_map_lookup_elem(&services, &id);
 	if (!service || choice->service != id)
 		return false;
-	if (local && !(choice->flags & SLOT_LOCAL))
+	if (offer == OFFER_LOCAL && !(choice->flags & SLOT_LOCAL))
 		return false;
 	if (choice->generation == service->generation)
 		return true;
 	search.key.service = id;
 	search.key.parity = service->generation & 1;
-	range = offered(service, local);
+	range = offered(service, offer == OFFER_LOCAL);
+	if (offer == OFFER_FLOW) {
+		range.first = 0;
+		range.count = service->members;
+	}
 	search.first = range.first;
 	bpf_loop(range.count, compare_slot, &search, 0);
 	if (search.found)
@@ -142,41 +170,67 @@ INLINE void make_choice(struct choice *choice, const struct backend *backend, __
 	choice->last_seen = now;
 }
 
-/* The client's earlier backend while affinity lasts, else one at random, remembered if affinity is on. */
-SUBPROGRAM int choose(__u32 id, int local, const struct address *client, struct backend *backend)
+/* The client's earlier backend, while affinity lasts and it is still offered. */
+SUBPROGRAM int choose_as_before(__u32 id, int local, const struct client *client, struct backend *backend)
+{
+	if (!client || !backend)
+		return false;
+
+	struct affinity_key key = { .service = id };
+	struct service *service = bpf_map_lookup_elem(&services, &id);
+	struct choice *earlier, current;
+	__u64 now = bpf_ktime_get_ns();
+
+	copy_ip(key.client, client->ip);
+	earlier = bpf_map_lookup_elem(&affinity, &key);
+	if (!service || !earlier || now - earlier->last_seen >= service->affinity_seconds * SECOND)
+		return false;
+	/* On the stack: another processor may recycle the entry under us. */
+	current = *earlier;
+	if (!still_offered(id, local ? OFFER_LOCAL : OFFER_CLUSTER, &current))
+		return false;
+	current.last_seen = now;
+	bpf_map_update_elem(&affinity, &key, &current, BPF_ANY);
+	take_choice(backend, &current);
+	return true;
+}
+
+SUBPROGRAM int remember_choice(const struct client *client, const struct backend *backend)
+{
+	if (!client || !backend)
+		return 0;
+
+	struct affinity_key key = { .service = backend->service };
+	struct choice fresh;
+
+	copy_ip(key.client, client->ip);
+	make_choice(&fresh, backend, bpf_ktime_get_ns());
+	bpf_map_update_elem(&affinity, &key, &fresh, BPF_ANY);
+	return 0;
+}
+
+/* For a new connection: the client's earlier backend under affinity, else by chance or by Maglev. */
+SUBPROGRAM int choose(__u32 id, int local, const struct client *client, struct backend *backend)
 {
 	if (!client || !backend)
 		return VERDICT_DROP;
 
-	struct affinity_key key = { .service = id };
-	struct service *service;
-	struct choice *earlier, fresh = {};
-	__u64 now;
-	int verdict;
+	int verdict = VERDICT_VANISHED;
 
-	service = bpf_map_lookup_elem(&services, &id);
-	if (!service)
-		return VERDICT_REFUSE;
-	if (!service->affinity_seconds)
-		return choose_at_random(id, local, backend);
+	for (int attempt = 0; attempt < 4 && verdict == VERDICT_VANISHED; attempt++) {
+		struct service *service = bpf_map_lookup_elem(&services, &id);
+		bool affine;
 
-	copy_ip(key.client, client->ip);
-	now = bpf_ktime_get_ns();
-	earlier = bpf_map_lookup_elem(&affinity, &key);
-	if (earlier && now - earlier->last_seen < service->affinity_seconds * SECOND) {
-		/* On the stack: another processor may recycle the entry under us. */
-		fresh = *earlier;
-		if (still_offered(id, local, &fresh)) {
-			fresh.last_seen = now;
-			bpf_map_update_elem(&affinity, &key, &fresh, BPF_ANY);
-			take_choice(backend, &fresh);
-			return VERDICT_CHOSEN;
+		if (!service)
+			return VERDICT_REFUSE;
+		affine = service->affinity_seconds;
+		if (affine && choose_as_before(id, local, client, backend)) {
+			verdict = VERDICT_CHOSEN;
+			break;
 		}
-	}
-	verdict = choose_at_random(id, local, backend);
-	if (verdict == VERDICT_CHOSEN) {
-		make_choice(&fresh, backend, now);
-		bpf_map_update_elem(&affinity, &key, &fresh, BPF_ANY);
+		verdict = choose_slot(service, id, local, client->hash, backend);
+		if (affine && verdict == VERDICT_CHOSEN)
+			remember_choice(client, backend);
 	}
 	return verdict;
 }

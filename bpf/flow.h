@@ -4,7 +4,8 @@
 #define DAYMARK_FLOW_H
 
 #include "choose.h"
-#include "packet.h"
+#include "read.h"
+#include "rewrite.h"
 
 /* The key under which the other direction of a flow arrives. */
 INLINE void peer_key(struct flow_key *peer, const struct flow *flow, __u8 protocol)
@@ -28,6 +29,7 @@ INLINE void peer_flow(struct flow *peer, const struct flow_key *key, const struc
 	peer->service = flow->service;
 	peer->generation = flow->generation;
 	peer->last_seen = flow->last_seen;
+	peer->bytes = 0;
 }
 
 INLINE bool is_closing(__u32 flags)
@@ -40,7 +42,7 @@ INLINE __u64 timeout_of(__u8 protocol, __u32 flags)
 {
 	if (protocol == IPPROTO_UDP)
 		return (flags & FLOW_ANSWERED ? TIMEOUT_UDP_SECONDS : TIMEOUT_UDP_OPENING_SECONDS) * SECOND;
-	if (protocol == IPPROTO_ICMP)
+	if (is_icmp(protocol))
 		return TIMEOUT_ECHO_SECONDS * SECOND;
 	if (is_closing(flags))
 		return TIMEOUT_TCP_CLOSING_SECONDS * SECOND;
@@ -55,6 +57,22 @@ INLINE bool is_expired(const struct flow *flow, __u8 protocol, __u64 now)
 	return now > flow->last_seen && now - flow->last_seen > timeout_of(protocol, flow->flags);
 }
 
+/* 0 if the entry was made. */
+INLINE long make_entry(const struct flow_key *key, const struct flow *flow)
+{
+	long failed = bpf_map_update_elem(&flows, key, flow, BPF_NOEXIST);
+
+	if (!failed)
+		count(COUNT_FLOW_MADE);
+	return failed;
+}
+
+INLINE void delete_entry(const struct flow_key *key)
+{
+	if (!bpf_map_delete_elem(&flows, key))
+		count(COUNT_FLOW_DELETED);
+}
+
 SUBPROGRAM int remove_both(const struct flow_key *key, const struct flow *flow)
 {
 	if (!key || !flow)
@@ -63,8 +81,8 @@ SUBPROGRAM int remove_both(const struct flow_key *key, const struct flow *flow)
 	struct flow_key peer;
 
 	peer_key(&peer, flow, key->protocol);
-	bpf_map_delete_elem(&flows, &peer);
-	bpf_map_delete_elem(&flows, key);
+	delete_entry(&peer);
+	delete_entry(key);
 	return 0;
 }
 
@@ -76,7 +94,7 @@ SUBPROGRAM int remove_both(const struct flow_key *key, const struct flow *flow)
 INLINE bool is_superseded(const struct packet *packet, struct flow *flow, __u64 now)
 {
 	__u8 protocol = packet->key.protocol;
-	bool opens = protocol == IPPROTO_TCP && (packet->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+	bool opens = opens_tcp(packet);
 	struct choice choice = {};
 
 	if (is_expired(flow, protocol, now) || (opens && is_closing(flow->flags)))
@@ -88,11 +106,25 @@ INLINE bool is_superseded(const struct packet *packet, struct flow *flow, __u64 
 		choice.port = flow->target_port;
 		choice.service = flow->service;
 		choice.generation = flow->generation;
-		if (!still_offered(flow->service, false, &choice))
+		if (!still_offered(flow->service, OFFER_FLOW, &choice))
 			return true;
 		flow->generation = choice.generation;
 	}
 	return false;
+}
+
+/* Adds a flow's bytes to the statistics of its Service and backend. */
+INLINE void settle_bytes(const struct flow_key *key, struct flow *flow)
+{
+	__u64 bytes = flow->bytes;
+
+	if (!flow->service || !bytes)
+		return;
+	__sync_fetch_and_sub(&flow->bytes, bytes);
+	if (flow->flags & FLOW_REPLY)
+		count_bytes(flow->service, key->source, key->source_port, true, bytes);
+	else
+		count_bytes(flow->service, flow->target, flow->target_port, false, bytes);
 }
 
 /*
@@ -117,8 +149,10 @@ SUBPROGRAM int track(const struct packet *packet, struct flow *flow, __u64 now)
 		if (packet->tcp_flags & TCP_FIN)
 			seen |= flow->flags & FLOW_REPLY ? FLOW_BACKEND_FIN : FLOW_CLIENT_FIN;
 	}
-	if ((flow->flags & seen) == seen && now - flow->last_seen < SECOND)
+	__sync_fetch_and_add(&flow->bytes, packet->length);
+	if ((flow->flags & seen) == seen && now - flow->last_seen < SECOND && !is_closing(flow->flags))
 		return 0;
+	settle_bytes(&packet->key, flow);
 	__sync_fetch_and_or(&flow->flags, seen);
 	flow->last_seen = now;
 	peer_key(&key, flow, packet->key.protocol);
@@ -129,7 +163,7 @@ SUBPROGRAM int track(const struct packet *packet, struct flow *flow, __u64 now)
 		return 0;
 	}
 	peer_flow(&restored, &packet->key, flow);
-	if (!bpf_map_update_elem(&flows, &key, &restored, BPF_NOEXIST))
+	if (!make_entry(&key, &restored))
 		count(COUNT_FLOW_RESTORED);
 	return 0;
 }
@@ -152,18 +186,18 @@ SUBPROGRAM int follow_flow(struct __sk_buff *skb, const struct packet *packet)
 	}
 	track(packet, flow, now);
 	rewrite(skb, packet, flow);
-	return forward(skb, packet, flow->source[3], flow->target[3]);
+	return forward(skb, packet, (const void *)flow);
 }
 
 /* A direct connection may reuse the addresses of a finished translated one, whose reply entry would
  * then translate its replies. */
-INLINE void forget_finished(const struct packet *packet)
+SUBPROGRAM int forget_finished(const struct packet *packet)
 {
 	struct flow_key replies;
 	struct flow *flow;
 
-	if (packet->key.protocol != IPPROTO_TCP || (packet->tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN)
-		return;
+	if (!packet || !opens_tcp(packet))
+		return 0;
 	copy_ip(replies.source, packet->key.target);
 	copy_ip(replies.target, packet->key.source);
 	replies.source_port = packet->key.target_port;
@@ -173,6 +207,7 @@ INLINE void forget_finished(const struct packet *packet)
 	flow = bpf_map_lookup_elem(&flows, &replies);
 	if (flow && (is_closing(flow->flags) || is_expired(flow, IPPROTO_TCP, bpf_ktime_get_ns())))
 		remove_both(&replies, flow);
+	return 0;
 }
 
 /*
@@ -183,7 +218,7 @@ INLINE bool claim_replies(const struct flow_key *replies, const struct flow *rep
 {
 	struct flow *other;
 
-	if (!bpf_map_update_elem(&flows, replies, reply, BPF_NOEXIST))
+	if (!make_entry(replies, reply))
 		return true;
 	other = bpf_map_lookup_elem(&flows, replies);
 	if (!other)
@@ -194,7 +229,7 @@ INLINE bool claim_replies(const struct flow_key *replies, const struct flow *rep
 	if (!is_closing(other->flags) && !is_expired(other, replies->protocol, now))
 		return false;
 	remove_both(replies, other);
-	return !bpf_map_update_elem(&flows, replies, reply, BPF_NOEXIST);
+	return !make_entry(replies, reply);
 }
 
 /*
@@ -225,7 +260,7 @@ SUBPROGRAM int enter_flow(const struct flow_key *key, struct flow *to, int keep_
 		}
 		if (!claim_replies(&replies, &reply, to->last_seen))
 			continue;
-		if (!bpf_map_update_elem(&flows, key, to, BPF_NOEXIST))
+		if (!make_entry(key, to))
 			return 0;
 		/* A retransmitted SYN won on another processor: its backend counts. */
 		winner = bpf_map_lookup_elem(&flows, key);
@@ -233,7 +268,7 @@ SUBPROGRAM int enter_flow(const struct flow_key *key, struct flow *to, int keep_
 			break;
 		if (winner->source_port != to->source_port || !same_ip(winner->target, to->target) ||
 		    winner->target_port != to->target_port)
-			bpf_map_delete_elem(&flows, &replies);
+			delete_entry(&replies);
 		*to = *winner;
 		return 0;
 	}

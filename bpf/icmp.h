@@ -11,55 +11,82 @@ struct quoted {
 	__u32 transport;
 };
 
-/* The tuple of the packet that the error quotes: it travelled in the opposite direction. */
-INLINE bool read_quoted(struct __sk_buff *skb, const struct packet *packet, struct quoted *quoted)
+/* Reads the quoted network header, and finds the transport header behind it. */
+INLINE bool read_quoted_network(struct __sk_buff *skb, const struct packet *packet, struct quoted *quoted)
 {
 	__u32 start = packet->transport + sizeof(struct icmphdr);
+
+	if (packet->ipv6) {
+		struct headers headers = { .offset = start + sizeof(struct ipv6hdr) };
+		struct ipv6hdr ip;
+
+		if (bpf_skb_load_bytes(skb, start, &ip, sizeof(ip)) || ntohl(ip.version_class_label) >> 28 != 6)
+			return false;
+		headers.protocol = ip.next_header;
+		walk_extensions(skb, &headers);
+		copy_ip(quoted->key.source, ip.source);
+		copy_ip(quoted->key.target, ip.target);
+		quoted->key.protocol = headers.protocol;
+		quoted->transport = headers.offset;
+		return !(headers.fragment & FRAGMENT_OFFSET);
+	}
 	struct iphdr ip;
-	__u16 ports[4];
 
 	if (bpf_skb_load_bytes(skb, start, &ip, sizeof(ip)) || ip.version != 4 || ip.ihl < 5)
-		return false;
-	if (ntohs(ip.frag_off) & FRAGMENT_OFFSET)
-		return false;
-	quoted->transport = start + ip.ihl * 4;
-	if (bpf_skb_load_bytes(skb, quoted->transport, ports, sizeof(ports)))
 		return false;
 	set_ipv4(quoted->key.source, ip.saddr);
 	set_ipv4(quoted->key.target, ip.daddr);
 	quoted->key.protocol = ip.protocol;
-	if (ip.protocol == IPPROTO_ICMP) {
+	quoted->transport = start + ip.ihl * 4;
+	return !(ntohs(ip.frag_off) & FRAGMENT_OFFSET);
+}
+
+/* The tuple of the packet that the error quotes: it travelled in the opposite direction. */
+INLINE bool read_quoted(struct __sk_buff *skb, const struct packet *packet, struct quoted *quoted)
+{
+	__u8 request = packet->ipv6 ? ICMPV6_ECHO : ICMP_ECHO, reply = packet->ipv6 ? ICMPV6_ECHOREPLY : ICMP_ECHOREPLY;
+	__u16 ports[4];
+
+	if (!read_quoted_network(skb, packet, quoted))
+		return false;
+	if (bpf_skb_load_bytes(skb, quoted->transport, ports, sizeof(ports)))
+		return false;
+	if (is_icmp(quoted->key.protocol)) {
 		__u8 type = *(__u8 *)ports;
 
-		quoted->key.source_port = type == ICMP_ECHO ? ports[2] : 0;
-		quoted->key.target_port = type == ICMP_ECHOREPLY ? ports[2] : 0;
-		return type == ICMP_ECHO || type == ICMP_ECHOREPLY;
+		quoted->key.source_port = type == request ? ports[2] : 0;
+		quoted->key.target_port = type == reply ? ports[2] : 0;
+		return type == request || type == reply;
 	}
 	quoted->key.source_port = ports[0];
 	quoted->key.target_port = ports[1];
-	return ip.protocol == IPPROTO_TCP || ip.protocol == IPPROTO_UDP;
+	return quoted->key.protocol == IPPROTO_TCP || quoted->key.protocol == IPPROTO_UDP;
 }
 
 /*
- * The quoted header's own checksum makes its sum constant whatever its addresses, so the ICMP checksum
- * changes with the quoted ports alone. The quoted transport checksum is left: receivers do not verify it.
+ * In IPv4 the quoted header's own checksum makes its sum constant whatever its addresses, so the checksum
+ * of the error changes with the quoted ports alone; in IPv6 with the addresses too. The quoted transport
+ * checksum is left: receivers do not verify it.
  */
 INLINE void rewrite_quoted(struct __sk_buff *skb, const struct packet *packet, const struct quoted *quoted,
 			   const struct flow *back)
 {
 	__u32 start = packet->transport + sizeof(struct icmphdr);
-	__u32 old_ips[2] = { quoted->key.source[3], quoted->key.target[3] };
-	__u32 new_ips[2] = { back->target[3], back->source[3] };
 	__u16 old_ports[2] = { quoted->key.source_port, quoted->key.target_port };
 	__u16 new_ports[2] = { back->target_port, back->source_port };
-	__s64 ips = bpf_csum_diff(old_ips, sizeof(old_ips), new_ips, sizeof(new_ips), 0);
 	__s64 ports = bpf_csum_diff(old_ports, sizeof(old_ports), new_ports, sizeof(new_ports), 0);
 	__u32 check = packet->transport + __builtin_offsetof(struct icmphdr, checksum);
+	struct addresses new_ips;
+	__s64 ips;
 
-	bpf_l3_csum_replace(skb, start + __builtin_offsetof(struct iphdr, check), 0, ips, 0);
-	bpf_skb_store_bytes(skb, start + __builtin_offsetof(struct iphdr, saddr), new_ips, sizeof(new_ips), 0);
+	copy_ip(new_ips.source, back->target);
+	copy_ip(new_ips.target, back->source);
+	ips = addresses_change((const void *)&quoted->key, &new_ips);
+	write_addresses(skb, packet->ipv6, start, &new_ips, ips);
+	if (packet->ipv6)
+		bpf_l4_csum_replace(skb, check, 0, ips, 0);
 	bpf_l4_csum_replace(skb, check, 0, ports, 0);
-	if (quoted->key.protocol == IPPROTO_ICMP) {
+	if (is_icmp(quoted->key.protocol)) {
 		__u16 id = new_ports[0] | new_ports[1];
 
 		bpf_skb_store_bytes(skb, quoted->transport + __builtin_offsetof(struct icmphdr, id), &id,
@@ -76,7 +103,9 @@ SUBPROGRAM int follow_icmp_error(struct __sk_buff *skb, const struct packet *pac
 
 	struct quoted quoted = {};
 	struct flow_key replies = {};
-	struct flow *back, outer = {};
+	struct addresses outer;
+	struct flow *back;
+	__s64 ips;
 
 	if (!read_quoted(skb, packet, &quoted))
 		return UNHANDLED;
@@ -93,17 +122,12 @@ SUBPROGRAM int follow_icmp_error(struct __sk_buff *skb, const struct packet *pac
 	/* The far end is known to the client by another address; routers on the way are not. */
 	copy_ip(outer.source, same_ip(packet->key.source, quoted.key.target) ? back->source : packet->key.source);
 	copy_ip(outer.target, back->target);
-	{
-		__u32 old_ips[2] = { packet->key.source[3], packet->key.target[3] };
-		__u32 new_ips[2] = { outer.source[3], outer.target[3] };
-		__s64 ips = bpf_csum_diff(old_ips, sizeof(old_ips), new_ips, sizeof(new_ips), 0);
-
-		bpf_l3_csum_replace(skb, IP_OFFSET + __builtin_offsetof(struct iphdr, check), 0, ips, 0);
-		bpf_skb_store_bytes(skb, IP_OFFSET + __builtin_offsetof(struct iphdr, saddr), new_ips,
-				    sizeof(new_ips), 0);
-	}
+	ips = addresses_change((const void *)&packet->key, &outer);
+	write_addresses(skb, packet->ipv6, IP_OFFSET, &outer, ips);
+	if (packet->ipv6)
+		replace_pseudo(skb, packet, packet->transport + __builtin_offsetof(struct icmphdr, checksum), ips, 0);
 	count(COUNT_ICMP_TRANSLATED);
-	return forward(skb, packet, outer.source[3], outer.target[3]);
+	return forward(skb, packet, &outer);
 }
 
 #endif

@@ -19,6 +19,7 @@
 MAP(frontends, BPF_MAP_TYPE_HASH, struct frontend_key, struct frontend, 262144, BPF_F_NO_PREALLOC);
 MAP(services, BPF_MAP_TYPE_HASH, __u32, struct service, 131072, BPF_F_NO_PREALLOC);
 MAP(slots, BPF_MAP_TYPE_HASH, struct slot_key, struct slot, 1048576, BPF_F_NO_PREALLOC);
+MAP(maglev, BPF_MAP_TYPE_HASH, struct maglev_key, struct maglev_chunk, 262144, BPF_F_NO_PREALLOC);
 /* Addresses that only Services use, with their KIND: a port that no frontend serves is refused. */
 MAP(service_ips, BPF_MAP_TYPE_HASH, struct address, __u32, 131072, BPF_F_NO_PREALLOC);
 MAP(networks, BPF_MAP_TYPE_LPM_TRIE, struct network_key, __u32, 16384, BPF_F_NO_PREALLOC);
@@ -32,8 +33,14 @@ MAP(flows, BPF_MAP_TYPE_LRU_HASH, struct flow_key, struct flow, 65536, 0);
 MAP(udp_flows, BPF_MAP_TYPE_LRU_HASH, struct udp_key, struct choice, 16384, 0);
 MAP(udp_replies, BPF_MAP_TYPE_LRU_HASH, struct udp_key, struct choice, 16384, 0);
 MAP(affinity, BPF_MAP_TYPE_LRU_HASH, struct affinity_key, struct choice, 16384, 0);
+/* Connected UDP sockets by cookie: the agent ends those whose backend is gone. */
+MAP(udp_connected, BPF_MAP_TYPE_LRU_HASH, __u64, struct dialled, 16384, 0);
 MAP(fragments, BPF_MAP_TYPE_LRU_HASH, struct fragment_key, struct fragment_ports, 1024, 0);
 MAP(counters, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, __u64, COUNTERS, 0);
+
+/* Statistics: made by the programs, removed by the agent with the Service or the backend. */
+MAP(service_stats, BPF_MAP_TYPE_PERCPU_HASH, __u32, struct service_stats, 131072, BPF_F_NO_PREALLOC);
+MAP(backend_stats, BPF_MAP_TYPE_PERCPU_HASH, struct backend_key, struct service_stats, 131072, BPF_F_NO_PREALLOC);
 
 INLINE void count(__u32 counter)
 {

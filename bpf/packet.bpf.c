@@ -22,6 +22,65 @@ INLINE bool source_allowed(__u32 service, const __u32 *source)
 	return bpf_map_lookup_elem(&source_ranges, &key);
 }
 
+/* Of everything that every node sees alike of a connection; never 0. */
+INLINE __u32 hash_of_client(const struct packet *packet)
+{
+	__u32 words[6] = { packet->key.source[0], packet->key.source[1], packet->key.source[2], packet->key.source[3],
+			   (__u32)packet->key.source_port << 16 | packet->key.target_port, packet->key.protocol };
+	__u32 hash = 0;
+
+	/* The mixing steps of MurmurHash3. */
+	for (int i = 0; i < 6; i++) {
+		__u32 word = words[i] * 0xcc9e2d51;
+
+		word = (word << 15 | word >> 17) * 0x1b873593;
+		hash ^= word;
+		hash = (hash << 13 | hash >> 19) * 5 + 0xe6546b64;
+	}
+	hash = (hash ^ hash >> 16) * 0x85ebca6b;
+	hash = (hash ^ hash >> 13) * 0xc2b2ae35;
+	hash ^= hash >> 16;
+	return hash ? hash : 1;
+}
+
+INLINE int choose_backend(const struct packet *packet, __u32 id, int local, struct backend *backend)
+{
+	struct client client;
+
+	copy_ip(client.ip, packet->key.source);
+	client.hash = hash_of_client(packet);
+	return choose(id, local, &client, backend);
+}
+
+SUBPROGRAM int enter_chosen(struct __sk_buff *skb, const struct packet *packet, const struct backend *backend)
+{
+	if (!packet || !backend)
+		return DROP;
+
+	struct flow to = {};
+	__u32 zero = 0;
+	struct settings *node = bpf_map_lookup_elem(&settings, &zero);
+	int keep_source;
+
+	if (!node)
+		return DROP;
+	/* A pod that reaches itself must be answered by someone else. */
+	keep_source = (backend->flags & SLOT_LOCAL) && !same_ip(backend->ip, packet->key.source);
+	copy_ip(to.source, keep_source ? packet->key.source : address_of(node, packet));
+	to.source_port = packet->key.source_port;
+	copy_ip(to.target, backend->ip);
+	to.target_port = backend->port;
+	to.service = backend->service;
+	to.generation = backend->generation;
+	to.bytes = packet->length;
+	if (enter_flow(&packet->key, &to, keep_source))
+		return DROP;
+	count(COUNT_PACKET_NEW);
+	count_connection(to.service, (const void *)to.target, to.target_port);
+	rewrite(skb, packet, &to);
+	return forward(skb, packet, (const void *)&to);
+}
+
 /*
  * A packet of no known flow to a frontend. Replies of a local backend come back through its pod's
  * interface on this node and are translated there, so its client's address is kept. Those of another
@@ -32,38 +91,21 @@ SUBPROGRAM int enter_service(struct __sk_buff *skb, const struct packet *packet,
 	if (!packet)
 		return DROP;
 
-	struct address client;
 	struct backend backend = {};
-	struct flow to = {};
-	__u32 zero = 0;
-	struct settings *node = bpf_map_lookup_elem(&settings, &zero);
-	int verdict, keep_source;
 
-	copy_ip(client.ip, packet->key.source);
-	verdict = choose(id, local, &client, &backend);
-	if (verdict == VERDICT_REFUSE)
+	switch (choose_backend(packet, id, local, &backend)) {
+	case VERDICT_CHOSEN:
+		/* The middle of a connection that no table remembers: its backend is unknown. */
+		if (packet->key.protocol == IPPROTO_TCP && !opens_tcp(packet))
+			return refuse(skb, packet);
+		return enter_chosen(skb, packet, &backend);
+	case VERDICT_REFUSE:
+		count_refusal(id);
 		return refuse(skb, packet);
-	if (verdict == VERDICT_DROP || !node) {
+	default:
 		count(COUNT_DROP_POLICY);
 		return DROP;
 	}
-	/* The middle of a connection that no table remembers: its backend is unknown. */
-	if (packet->key.protocol == IPPROTO_TCP && (packet->tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN)
-		return refuse(skb, packet);
-
-	/* A pod that reaches itself must be answered by someone else. */
-	keep_source = (backend.flags & SLOT_LOCAL) && !same_ip(backend.ip, packet->key.source);
-	copy_ip(to.source, keep_source ? packet->key.source : node->node_ip);
-	to.source_port = packet->key.source_port;
-	copy_ip(to.target, backend.ip);
-	to.target_port = backend.port;
-	to.service = id;
-	to.generation = backend.generation;
-	if (enter_flow(&packet->key, &to, keep_source))
-		return DROP;
-	count(COUNT_PACKET_NEW);
-	rewrite(skb, packet, &to);
-	return forward(skb, packet, to.source[3], to.target[3]);
 }
 
 SUBPROGRAM int serve(struct __sk_buff *skb, const struct packet *packet, __u32 source_network)
@@ -145,15 +187,17 @@ int uplink(struct __sk_buff *skb)
 	if (!(target & NETWORK_POD))
 		return TO_STACK;
 	forget_finished(&packet);
-	return forward(skb, &packet, packet.key.source[3], packet.key.target[3]);
+	return forward_untranslated(skb, &packet);
 }
 
-/* Link-local, multicast and broadcast addresses have no outside. */
-INLINE bool is_routable(__u32 ip)
+/* Link-local, multicast, broadcast and unspecified addresses have no outside. */
+INLINE bool is_routable(const __u32 *ip)
 {
-	__u32 host = ntohl(ip);
+	__u32 host = ntohl(ip[3]), first = ntohl(ip[0]);
 
-	return (host >> 16) != 0xa9fe && (host >> 28) < 0xe;
+	if (ip[2] == MAPPED_PREFIX && !ip[0] && !ip[1])
+		return (host >> 16) != 0xa9fe && (host >> 28) < 0xe;
+	return (first >> 22) != 0x3fa /* fe80::/10 */ && (first >> 24) != 0xff && !is_zero(ip);
 }
 
 SUBPROGRAM int masquerade(struct __sk_buff *skb, const struct packet *packet)
@@ -167,19 +211,19 @@ SUBPROGRAM int masquerade(struct __sk_buff *skb, const struct packet *packet)
 
 	/* Pod addresses must not leak to a LAN that cannot answer them. An echo reply without a flow answers
 	 * nothing. */
-	if (packet->content != CONTENT_FLOW || !node ||
-	    (packet->key.protocol == IPPROTO_ICMP && packet->key.target_port)) {
+	if (packet->content != CONTENT_FLOW || !node || is_zero(address_of(node, packet)) ||
+	    (is_icmp(packet->key.protocol) && packet->key.target_port)) {
 		count(COUNT_DROP_UNTRANSLATABLE);
 		return DROP;
 	}
-	copy_ip(to.source, node->node_ip);
+	copy_ip(to.source, address_of(node, packet));
 	copy_ip(to.target, packet->key.target);
 	to.target_port = packet->key.target_port;
 	if (enter_flow(&packet->key, &to, false))
 		return DROP;
 	count(COUNT_PACKET_MASQUERADED);
 	rewrite(skb, packet, &to);
-	return forward(skb, packet, to.source[3], to.target[3]);
+	return forward(skb, packet, (const void *)&to);
 }
 
 SEC("classifier")
@@ -204,12 +248,12 @@ int pod(struct __sk_buff *skb)
 	action = reject_unserved(skb, &packet, target);
 	if (action != UNHANDLED)
 		return action;
-	if ((target & NETWORK_THIS_NODE) || !is_routable(packet.key.target[3]))
+	if ((target & NETWORK_THIS_NODE) || !is_routable(packet.key.target))
 		return TO_STACK;
 	if (!in_cluster(target))
 		return masquerade(skb, &packet);
 	forget_finished(&packet);
-	return forward(skb, &packet, packet.key.source[3], packet.key.target[3]);
+	return forward_untranslated(skb, &packet);
 }
 
 char LICENSE[] SEC("license") = "GPL";

@@ -3,10 +3,15 @@
 #ifndef DAYMARK_REFUSE_H
 #define DAYMARK_REFUSE_H
 
-#include "packet.h"
+#include "rewrite.h"
 
 struct reset {
 	struct iphdr ip;
+	struct tcphdr tcp;
+};
+
+struct reset6 {
+	struct ipv6hdr ip;
 	struct tcphdr tcp;
 };
 
@@ -15,6 +20,18 @@ struct unreachable {
 	struct icmphdr icmp;
 	/* RFC 792: the header and the first 64 bits of the packet's data. */
 	__u8 original[28];
+};
+
+struct unreachable6 {
+	struct ipv6hdr ip;
+	struct icmphdr icmp;
+	__u8 original[48];
+};
+
+struct pseudo_header {
+	struct addresses ips;
+	__u32 length;
+	__u32 protocol;
 };
 
 INLINE __u16 fold(__u64 sum)
@@ -39,6 +56,27 @@ INLINE void answer_header(struct iphdr *ip, const struct packet *packet, __u8 pr
 	ip->check = fold(bpf_csum_diff(NULL, 0, (void *)ip, sizeof(*ip), 0));
 }
 
+INLINE void answer_header6(struct ipv6hdr *ip, const struct packet *packet, __u8 protocol, __u16 length)
+{
+	ip->version_class_label = htonl(6u << 28);
+	ip->payload_length = htons(length - sizeof(*ip));
+	ip->next_header = protocol;
+	ip->hop_limit = 64;
+	copy_ip(ip->source, packet->key.target);
+	copy_ip(ip->target, packet->key.source);
+}
+
+/* The sum of the answer's pseudo header. How IPv4 spells its addresses in 16 bytes adds 0xffff for each,
+ * which is nothing in this arithmetic. */
+INLINE __u64 pseudo_sum(const struct packet *packet, __u8 protocol, __u32 length)
+{
+	struct pseudo_header pseudo = { .length = htonl(length), .protocol = htonl(protocol) };
+
+	copy_ip(pseudo.ips.source, packet->key.target);
+	copy_ip(pseudo.ips.target, packet->key.source);
+	return bpf_csum_diff(NULL, 0, (void *)&pseudo, sizeof(pseudo), 0);
+}
+
 /* Back where it came from. */
 INLINE int send_back(struct __sk_buff *skb)
 {
@@ -53,55 +91,66 @@ INLINE int send_back(struct __sk_buff *skb)
 	return bpf_redirect(skb->ifindex, 0);
 }
 
+/* Replaces everything behind the Ethernet header and sends it back. */
+INLINE int answer_with(struct __sk_buff *skb, const void *answer, __u32 size)
+{
+	if (bpf_skb_change_tail(skb, IP_OFFSET + size, 0))
+		return DROP;
+	bpf_skb_store_bytes(skb, IP_OFFSET, answer, size, 0);
+	return send_back(skb);
+}
+
 /* RFC 9293 section 3.10.7.1: the answer to a segment for a connection that does not exist. */
+INLINE bool make_reset(struct __sk_buff *skb, const struct packet *packet, struct tcphdr *answer)
+{
+	struct tcphdr tcp;
+	__u32 payload;
+
+	if (packet->tcp_flags & TCP_RST)
+		return false;
+	if (bpf_skb_load_bytes(skb, packet->transport, &tcp, sizeof(tcp)))
+		return false;
+	payload = packet->length - (packet->transport - IP_OFFSET) - tcp.doff * 4;
+	answer->source = tcp.dest;
+	answer->dest = tcp.source;
+	answer->doff = 5;
+	answer->rst = 1;
+	if (tcp.ack) {
+		answer->seq = tcp.ack_seq;
+	} else {
+		answer->ack = 1;
+		answer->ack_seq = htonl(ntohl(tcp.seq) + payload + tcp.syn + tcp.fin);
+	}
+	answer->check = fold(bpf_csum_diff(NULL, 0, (void *)answer, sizeof(*answer),
+					   pseudo_sum(packet, IPPROTO_TCP, sizeof(*answer))));
+	return true;
+}
+
 SUBPROGRAM int send_reset(struct __sk_buff *skb, const struct packet *packet)
 {
 	if (!packet)
 		return DROP;
 
-	struct reset answer = {};
-	struct tcphdr tcp;
-	__u32 pseudo[3], payload;
-	__u64 sum;
+	if (packet->ipv6) {
+		struct reset6 answer = {};
 
-	if (packet->tcp_flags & TCP_RST)
-		return DROP;
-	if (bpf_skb_load_bytes(skb, packet->transport, &tcp, sizeof(tcp)))
-		return DROP;
-	payload = packet->length - (packet->transport - IP_OFFSET) - tcp.doff * 4;
-	answer.tcp.source = tcp.dest;
-	answer.tcp.dest = tcp.source;
-	answer.tcp.doff = 5;
-	answer.tcp.rst = 1;
-	if (tcp.ack) {
-		answer.tcp.seq = tcp.ack_seq;
-	} else {
-		answer.tcp.ack = 1;
-		answer.tcp.ack_seq = htonl(ntohl(tcp.seq) + payload + tcp.syn + tcp.fin);
+		if (!make_reset(skb, packet, &answer.tcp))
+			return DROP;
+		answer_header6(&answer.ip, packet, IPPROTO_TCP, sizeof(answer));
+		return answer_with(skb, &answer, sizeof(answer));
 	}
-	answer_header(&answer.ip, packet, IPPROTO_TCP, sizeof(answer));
-	pseudo[0] = answer.ip.saddr;
-	pseudo[1] = answer.ip.daddr;
-	pseudo[2] = htonl(IPPROTO_TCP << 16 | sizeof(answer.tcp));
-	sum = bpf_csum_diff(NULL, 0, pseudo, sizeof(pseudo), 0);
-	answer.tcp.check = fold(bpf_csum_diff(NULL, 0, (void *)&answer.tcp, sizeof(answer.tcp), sum));
+	struct reset answer = {};
 
-	if (bpf_skb_change_tail(skb, IP_OFFSET + sizeof(answer), 0))
+	if (!make_reset(skb, packet, &answer.tcp))
 		return DROP;
-	bpf_skb_store_bytes(skb, IP_OFFSET, &answer, sizeof(answer), 0);
-	return send_back(skb);
+	answer_header(&answer.ip, packet, IPPROTO_TCP, sizeof(answer));
+	return answer_with(skb, &answer, sizeof(answer));
 }
 
-SUBPROGRAM int send_unreachable(struct __sk_buff *skb, const struct packet *packet)
+INLINE int send_unreachable4(struct __sk_buff *skb, const struct packet *packet)
 {
-	if (!packet)
-		return DROP;
-
 	struct unreachable answer = {};
 
-	/* With options the original's ports would be cut off. */
-	if (packet->transport != IP_OFFSET + sizeof(struct iphdr) || packet->later_fragment)
-		return DROP;
 	if (bpf_skb_load_bytes(skb, IP_OFFSET, answer.original, sizeof(answer.original)))
 		return DROP;
 	answer.icmp.type = ICMP_DEST_UNREACH;
@@ -109,10 +158,34 @@ SUBPROGRAM int send_unreachable(struct __sk_buff *skb, const struct packet *pack
 	answer.icmp.checksum = fold(bpf_csum_diff(NULL, 0, (void *)&answer.icmp,
 						  sizeof(answer.icmp) + sizeof(answer.original), 0));
 	answer_header(&answer.ip, packet, IPPROTO_ICMP, sizeof(answer));
-	if (bpf_skb_change_tail(skb, IP_OFFSET + sizeof(answer), 0))
+	return answer_with(skb, &answer, sizeof(answer));
+}
+
+INLINE int send_unreachable6(struct __sk_buff *skb, const struct packet *packet)
+{
+	const __u32 size = sizeof(struct unreachable6) - sizeof(struct ipv6hdr);
+	struct unreachable6 answer = {};
+
+	if (bpf_skb_load_bytes(skb, IP_OFFSET, answer.original, sizeof(answer.original)))
 		return DROP;
-	bpf_skb_store_bytes(skb, IP_OFFSET, &answer, sizeof(answer), 0);
-	return send_back(skb);
+	answer.icmp.type = ICMPV6_DEST_UNREACH;
+	answer.icmp.code = ICMPV6_PORT_UNREACH;
+	answer.icmp.checksum =
+		fold(bpf_csum_diff(NULL, 0, (void *)&answer.icmp, size, pseudo_sum(packet, NEXT_ICMPV6, size)));
+	answer_header6(&answer.ip, packet, NEXT_ICMPV6, sizeof(answer));
+	return answer_with(skb, &answer, sizeof(answer));
+}
+
+SUBPROGRAM int send_unreachable(struct __sk_buff *skb, const struct packet *packet)
+{
+	if (!packet)
+		return DROP;
+
+	/* With options the original's ports would be cut off. */
+	if (packet->later_fragment ||
+	    packet->transport != IP_OFFSET + (packet->ipv6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr)))
+		return DROP;
+	return packet->ipv6 ? send_unreachable6(skb, packet) : send_unreachable4(skb, packet);
 }
 
 INLINE int refuse(struct __sk_buff *skb, const struct packet *packet)

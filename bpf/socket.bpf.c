@@ -38,50 +38,73 @@ INLINE void udp_key_of(struct udp_key *key, __u64 socket, const __u32 *ip, __u16
 INLINE int choose_fresh(struct bpf_sock_addr *ctx, __u32 id, bool local, struct backend *backend)
 {
 	__u64 cookie = bpf_get_netns_cookie(ctx);
-	struct address client = { .ip = { htonl(0xffff0000), 0, cookie, cookie >> 32 } };
+	struct client client = { .ip = { htonl(0xffff0000), 0, cookie, cookie >> 32 } };
+	int verdict = choose(id, local, &client, backend);
 
-	return choose(id, local, &client, backend);
+	if (verdict == VERDICT_CHOSEN)
+		count_connection(id, (const void *)backend->ip, backend->port);
+	else if (verdict == VERDICT_REFUSE)
+		count_refusal(id);
+	return verdict;
 }
 
-/*
- * A UDP socket keeps its backend for each address it dials until it pauses for long or the backend is
- * gone. Both entries are renewed at most once a second, so that a busy socket writes little.
- */
-SUBPROGRAM int choose_for_udp(struct bpf_sock_addr *ctx, const struct frontend_key *dial, __u32 id, int local,
-			      struct backend *backend)
+enum conversation { NEW_CONVERSATION, RUNNING_CONVERSATION, STALE_CONVERSATION };
+
+/* The backend that the socket has for the address it dials, until it pauses for long or the backend stops
+ * serving. */
+SUBPROGRAM int continue_conversation(struct bpf_sock_addr *ctx, const struct frontend_key *dial, __u32 id,
+				     struct backend *backend)
 {
 	if (!dial || !backend)
-		return VERDICT_DROP;
+		return NEW_CONVERSATION;
 
-	struct udp_key key, reply_key;
-	struct choice *earlier, current = {}, reply = {};
+	__u64 now = bpf_ktime_get_ns();
+	struct udp_key key;
+	struct choice *earlier, current;
+
+	udp_key_of(&key, bpf_get_socket_cookie(ctx), dial->ip, dial->port);
+	earlier = bpf_map_lookup_elem(&udp_flows, &key);
+	if (!earlier || now - earlier->last_seen >= TIMEOUT_UDP_SECONDS * SECOND)
+		return NEW_CONVERSATION;
+	current = *earlier;
+	if (!still_offered(id, OFFER_FLOW, &current))
+		return NEW_CONVERSATION;
+	take_choice(backend, &current);
+	return now - current.last_seen < SECOND ? RUNNING_CONVERSATION : STALE_CONVERSATION;
+}
+
+SUBPROGRAM int remember_conversation(struct bpf_sock_addr *ctx, const struct frontend_key *dial,
+				     const struct backend *backend)
+{
+	if (!dial || !backend)
+		return 0;
+
 	__u64 socket = bpf_get_socket_cookie(ctx), now = bpf_ktime_get_ns();
-	int verdict;
+	struct choice choice = {};
+	struct udp_key key;
 
 	udp_key_of(&key, socket, dial->ip, dial->port);
-	earlier = bpf_map_lookup_elem(&udp_flows, &key);
-	if (earlier && now - earlier->last_seen < TIMEOUT_UDP_SECONDS * SECOND) {
-		current = *earlier;
-		if (still_offered(id, local, &current)) {
-			take_choice(backend, &current);
-			if (now - current.last_seen < SECOND)
-				return VERDICT_CHOSEN;
-			goto remember;
-		}
-	}
-	verdict = choose_fresh(ctx, id, local, backend);
-	if (verdict != VERDICT_CHOSEN)
-		return verdict;
-remember:
-	make_choice(&current, backend, now);
-	bpf_map_update_elem(&udp_flows, &key, &current, BPF_ANY);
-	udp_key_of(&reply_key, socket, backend->ip, backend->port);
-	copy_ip(reply.ip, dial->ip);
-	reply.port = dial->port;
-	reply.service = id;
-	reply.last_seen = now;
-	bpf_map_update_elem(&udp_replies, &reply_key, &reply, BPF_ANY);
-	return VERDICT_CHOSEN;
+	make_choice(&choice, backend, now);
+	bpf_map_update_elem(&udp_flows, &key, &choice, BPF_ANY);
+	udp_key_of(&key, socket, backend->ip, backend->port);
+	copy_ip(choice.ip, dial->ip);
+	choice.port = dial->port;
+	bpf_map_update_elem(&udp_replies, &key, &choice, BPF_ANY);
+	return 0;
+}
+
+/* Both entries of a conversation are renewed at most once a second, so that a busy socket writes little. */
+INLINE int choose_for_udp(struct bpf_sock_addr *ctx, const struct frontend_key *dial, __u32 id, bool local,
+			  struct backend *backend)
+{
+	int conversation = continue_conversation(ctx, dial, id, backend);
+	int verdict = VERDICT_CHOSEN;
+
+	if (conversation == NEW_CONVERSATION)
+		verdict = choose_fresh(ctx, id, local, backend);
+	if (verdict == VERDICT_CHOSEN && conversation != RUNNING_CONVERSATION)
+		remember_conversation(ctx, dial, backend);
+	return verdict;
 }
 
 SUBPROGRAM int resolve(struct bpf_sock_addr *ctx, const struct frontend_key *dial, struct backend *backend)
@@ -144,6 +167,11 @@ INLINE void remember_dialled(struct bpf_sock_addr *ctx, const struct frontend_ke
 	copy_ip(dialled->backend, backend->ip);
 	dialled->frontend_port = dial->port;
 	dialled->backend_port = backend->port;
+	if (dial->protocol == PROTOCOL_UDP) {
+		__u64 cookie = bpf_get_socket_cookie(ctx);
+
+		bpf_map_update_elem(&udp_connected, &cookie, dialled, BPF_ANY);
+	}
 }
 
 INLINE void forget_dialled(struct bpf_sock_addr *ctx, const struct frontend_key *dial)
@@ -151,8 +179,12 @@ INLINE void forget_dialled(struct bpf_sock_addr *ctx, const struct frontend_key 
 	struct bpf_sock *sk = ctx->sk;
 
 	/* Only a UDP socket connects twice. */
-	if (sk && dial->protocol == PROTOCOL_UDP)
+	if (sk && dial->protocol == PROTOCOL_UDP) {
+		__u64 cookie = bpf_get_socket_cookie(ctx);
+
+		bpf_map_delete_elem(&udp_connected, &cookie);
 		bpf_sk_storage_delete(&dialled_by_socket, sk);
+	}
 }
 
 INLINE bool read_dial(struct bpf_sock_addr *ctx, bool ipv6, struct frontend_key *dial)

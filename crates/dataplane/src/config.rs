@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
+use daymark_model::AddressFamily;
 use ipnet::IpNet;
 
 use crate::error::Error;
@@ -15,7 +16,8 @@ pub struct Config {
     /// A directory of our own for pins. A BPF file system is mounted there if it is not on one; it must
     /// outlive the process, so not in a mount namespace that ends with it.
     pub bpffs: PathBuf,
-    /// This node's addresses. Connections that must come back through this node get the first IPv4 one.
+    /// This node's addresses. Connections that must come back through this node get the
+    /// first one of their family.
     pub node_ips: Vec<IpAddr>,
     /// The pods of the whole cluster: not reachable from outside, and not masqueraded among themselves.
     pub pod_cidrs: Vec<IpNet>,
@@ -45,7 +47,9 @@ impl Config {
     }
 
     pub(crate) fn check(&self) -> Result<(), Error> {
-        self.node_ip()?;
+        if self.node_ips.is_empty() {
+            return Err(Error::Config("the node has no address, so nothing can come back to it".into()));
+        }
         if self.snat_ports.is_empty() || *self.snat_ports.start() < 1024 {
             return Err(Error::Config(format!(
                 "snat_ports {:?} must be a range of ports from 1024 up",
@@ -55,10 +59,10 @@ impl Config {
         Ok(())
     }
 
-    pub(crate) fn node_ip(&self) -> Result<IpAddr, Error> {
-        self.node_ips.iter().copied().find(IpAddr::is_ipv4).ok_or_else(|| {
-            Error::Config("the node has no IPv4 address, so nothing can come back to it".into())
-        })
+    /// What connections of a family are called from when they must come back here; `None` leaves the
+    /// family untranslated.
+    pub(crate) fn node_ip_of(&self, family: AddressFamily) -> Option<IpAddr> {
+        self.node_ips.iter().copied().find(|ip| AddressFamily::of(ip) == family)
     }
 
     pub(crate) fn networks(&self) -> Vec<(IpNet, u32)> {

@@ -67,6 +67,8 @@ pub(crate) fn service(entry: &ServiceEntry, generation: u32) -> abi::Service {
         cluster_from: entry.cluster_from.min(slots),
         affinity_seconds: entry.affinity_seconds,
         flags: flag(entry.elsewhere, abi::SERVICE_ELSEWHERE),
+        members: slots,
+        maglev_size: 0,
     }
 }
 

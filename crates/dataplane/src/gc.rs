@@ -23,7 +23,7 @@ pub(crate) fn timeout(protocol: u8, flags: u32) -> u64 {
     let seconds = match i32::from(protocol) {
         libc::IPPROTO_UDP if answered => abi::TIMEOUT_UDP_SECONDS,
         libc::IPPROTO_UDP => abi::TIMEOUT_UDP_OPENING_SECONDS,
-        libc::IPPROTO_ICMP => abi::TIMEOUT_ECHO_SECONDS,
+        libc::IPPROTO_ICMP | libc::IPPROTO_ICMPV6 => abi::TIMEOUT_ECHO_SECONDS,
         _ if flags & abi::FLOW_RESET != 0 || flags & both == both => abi::TIMEOUT_TCP_CLOSING_SECONDS,
         _ if flags & both != 0 => abi::TIMEOUT_TCP_HALF_CLOSED_SECONDS,
         _ if answered => abi::TIMEOUT_TCP_SECONDS,
@@ -47,6 +47,14 @@ fn peer_key(key: &abi::FlowKey, flow: &abi::Flow) -> abi::FlowKey {
     }
 }
 
+/// How many entries were deleted.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Swept {
+    pub flows: usize,
+    /// Of UDP sockets.
+    pub conversations: usize,
+}
+
 impl State {
     pub fn open(maps: &Path) -> Result<Self, MapError> {
         Ok(Self {
@@ -56,9 +64,9 @@ impl State {
         })
     }
 
-    /// Deletes what expired before `now` and returns the number of entries deleted. An entry stays as long
-    /// as the other direction of its connection lives.
-    pub fn collect(&self, now: u64) -> Result<usize, MapError> {
+    /// Deletes what expired before `now`. An entry stays as long as the other direction of its connection
+    /// lives.
+    pub fn collect(&self, now: u64) -> Result<Swept, MapError> {
         let mut expired = Vec::new();
         self.flows.for_each(|key, flow| {
             if is_expired(&key, &flow, now) {
@@ -73,7 +81,8 @@ impl State {
             }
         }
         self.flows.delete_all(&dead)?;
-        Ok(dead.len() + collect_choices(&self.udp_flows, now)? + collect_choices(&self.udp_replies, now)?)
+        let conversations = collect_choices(&self.udp_flows, now)? + collect_choices(&self.udp_replies, now)?;
+        Ok(Swept { flows: dead.len(), conversations })
     }
 
     /// How many directions of translated connections there are.

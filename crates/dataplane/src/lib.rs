@@ -19,15 +19,18 @@ mod networks;
 mod pins;
 mod probe;
 mod programs;
+mod stats;
 mod sys;
 
 use std::io;
-use std::net::IpAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
 
-use daymark_plan::tables::{Op, Tables};
+use daymark_model::AddressFamily;
+use daymark_plan::tables::{Op, ServiceId, Tables};
 use ipnet::IpNet;
 
 pub use config::{Config, Sizes};
@@ -35,6 +38,7 @@ pub use error::{ApplyError, Error, MapError};
 pub use pins::remove;
 pub use probe::{MissingFeature, probe};
 pub use programs::{PacketProgram, Verdict};
+pub use stats::{ServiceStats, Stats};
 
 use control::Control;
 use gc::State;
@@ -43,37 +47,7 @@ use map::Map;
 use networks::Networks;
 use pins::Pins;
 use programs::Programs;
-
-/// What the programs counted since their maps were made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Sockets connected to a backend.
-    pub socket_translated: u64,
-    /// Connects and sends refused at the socket.
-    pub socket_refused: u64,
-    /// Connections translated in packets.
-    pub packet_new: u64,
-    /// Connections of pods to the outside, masqueraded.
-    pub packet_masqueraded: u64,
-    /// Packets answered by a TCP reset or an ICMP error.
-    pub packet_refused: u64,
-    /// Packets from outside the cluster for a pod's address.
-    pub drop_isolation: u64,
-    /// Policy Local, and only other nodes have backends.
-    pub drop_policy: u64,
-    /// Clients outside `loadBalancerSourceRanges`.
-    pub drop_source_range: u64,
-    /// Packets for a port that a Service's address does not serve.
-    pub drop_no_port: u64,
-    /// Packets of pods to the outside that cannot be masqueraded.
-    pub drop_untranslatable: u64,
-    /// No free port, or no room, for a new connection.
-    pub drop_flow_full: u64,
-    /// Entries that the full table had evicted and the other direction restored.
-    pub flow_restored: u64,
-    /// ICMP errors translated.
-    pub icmp_translated: u64,
-}
+use stats::{Counters, Statistics};
 
 /// The node's programs and maps.
 #[derive(Debug)]
@@ -86,10 +60,9 @@ pub struct DataPlane {
     networks: Networks,
     settings: Map<u32, abi::Settings>,
     pod_links: Map<u32, u32>,
-    counters: Map<u32, u64>,
+    counters: Counters,
+    statistics: Statistics,
     state: State,
-    /// Possible processors: the length of per-CPU values.
-    cpus: usize,
 }
 
 impl DataPlane {
@@ -109,17 +82,14 @@ impl DataPlane {
         let programs = Programs::load(&maps, &config.sizes)?;
         let (control, tables) = Control::open(&maps)?;
         let (links, gone) = Links::adopt(&pins, &programs, continued)?;
+        let cpus = stats::possible_cpus()?;
         let plane = Self {
             networks: Networks::open(&maps)?,
             settings: Map::open(&maps, "settings")?,
             pod_links: Map::open(&maps, "pod_links")?,
-            counters: Map::open(&maps, "counters")?,
+            counters: Counters::open(&maps, cpus)?,
+            statistics: Statistics::open(&maps, cpus)?,
             state: State::open(&maps)?,
-            cpus: possible_cpus().map_err(|source| Error::Pins {
-                action: "count the processors in",
-                path: "/sys/devices/system/cpu/possible".into(),
-                source,
-            })?,
             config,
             pins,
             programs,
@@ -136,7 +106,8 @@ impl DataPlane {
     fn write_settings(&self, netns_cookie: Option<u64>) -> Result<(), Error> {
         let earlier = self.settings.get(&0)?.unwrap_or_default();
         let settings = abi::Settings {
-            node_ip: abi::ip_words(self.config.node_ip()?),
+            node_ipv4: self.config.node_ip_of(AddressFamily::Ipv4).map(abi::ip_words).unwrap_or_default(),
+            node_ipv6: self.config.node_ip_of(AddressFamily::Ipv6).map(abi::ip_words).unwrap_or_default(),
             first_port: *self.config.snat_ports.start(),
             last_port: *self.config.snat_ports.end(),
             pad: 0,
@@ -210,7 +181,9 @@ impl DataPlane {
     /// # Errors
     /// When a map cannot be read.
     pub fn gc(&self, now: Duration) -> Result<usize, Error> {
-        Ok(self.state.collect(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX))?)
+        let swept = self.state.collect(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX))?;
+        self.counters.add_swept(swept.flows as u64)?;
+        Ok(swept.flows + swept.conversations)
     }
 
     /// Reads the counters.
@@ -218,22 +191,23 @@ impl DataPlane {
     /// # Errors
     /// When a map cannot be read.
     pub fn stats(&self) -> Result<Stats, Error> {
-        let read = |counter: u32| self.counters.sum(&counter, self.cpus);
-        Ok(Stats {
-            socket_translated: read(abi::COUNT_SOCKET_TRANSLATED)?,
-            socket_refused: read(abi::COUNT_SOCKET_REFUSED)?,
-            packet_new: read(abi::COUNT_PACKET_NEW)?,
-            packet_masqueraded: read(abi::COUNT_PACKET_MASQUERADED)?,
-            packet_refused: read(abi::COUNT_PACKET_REFUSED)?,
-            drop_isolation: read(abi::COUNT_DROP_ISOLATION)?,
-            drop_policy: read(abi::COUNT_DROP_POLICY)?,
-            drop_source_range: read(abi::COUNT_DROP_SOURCE_RANGE)?,
-            drop_no_port: read(abi::COUNT_DROP_NO_PORT)?,
-            drop_untranslatable: read(abi::COUNT_DROP_UNTRANSLATABLE)?,
-            drop_flow_full: read(abi::COUNT_DROP_FLOW_FULL)?,
-            flow_restored: read(abi::COUNT_FLOW_RESTORED)?,
-            icmp_translated: read(abi::COUNT_ICMP_TRANSLATED)?,
-        })
+        Ok(self.counters.read(self.state.flows()?)?)
+    }
+
+    /// What was counted for each Service entry since it was made.
+    ///
+    /// # Errors
+    /// When a map cannot be read.
+    pub fn service_stats(&self) -> Result<BTreeMap<ServiceId, ServiceStats>, Error> {
+        Ok(self.statistics.services()?)
+    }
+
+    /// What was counted for each backend of each Service entry.
+    ///
+    /// # Errors
+    /// When a map cannot be read.
+    pub fn backend_stats(&self) -> Result<BTreeMap<(ServiceId, SocketAddr), ServiceStats>, Error> {
+        Ok(self.statistics.backends()?)
     }
 
     /// How many directions of translated connections are remembered. Reads the whole table.
@@ -268,13 +242,6 @@ pub fn monotonic_now() -> Duration {
     // SAFETY: the out parameter is valid, and the clock always exists.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
-}
-
-/// The number of processors that the kernel keeps per-CPU values for.
-fn possible_cpus() -> io::Result<usize> {
-    let text = std::fs::read_to_string("/sys/devices/system/cpu/possible")?;
-    let last = text.trim().rsplit([',', '-']).next().and_then(|number| number.parse::<usize>().ok());
-    last.map(|last| last + 1).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
 }
 
 /// Identifies the calling thread's network namespace.

@@ -120,13 +120,18 @@ impl<K: Plain + Debug, V: Plain> Map<K, V> {
         }
         Ok(keys)
     }
-}
 
-impl<K: Plain + Debug> Map<K, u64> {
-    /// The sum over all processors of a per-CPU value.
-    pub fn sum(&self, key: &K, cpus: usize) -> Result<u64, MapError> {
-        let mut values = vec![0; cpus];
-        sys::lookup_per_cpu(self.fd(), key, &mut values).map_err(self.error("read", key))?;
-        Ok(values.iter().sum())
+    /// A per-CPU value, one for each of `cpus`; zeroes if there is none.
+    pub fn get_per_cpu(&self, key: &K, cpus: usize) -> Result<Vec<V>, MapError> {
+        let mut values = vec![V::default(); cpus];
+        match sys::lookup_per_cpu(self.fd(), key, &mut values) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(vec![V::default(); cpus]),
+            done => done.map(|()| values).map_err(self.error("read", key)),
+        }
+    }
+
+    /// Replaces a per-CPU value.
+    pub fn put_per_cpu(&self, key: &K, values: &[V]) -> Result<(), MapError> {
+        sys::update_per_cpu(self.fd(), key, values).map_err(self.error("write", key))
     }
 }

@@ -147,8 +147,9 @@ pub fn lookup<K: Plain, V: Plain>(map: BorrowedFd<'_>, key: &K) -> io::Result<Op
     absent_is_none(bpf(MAP_LOOKUP_ELEM, &mut attr).map(|_| value))
 }
 
-/// Reads a per-CPU value: one per possible CPU.
-pub fn lookup_per_cpu<K: Plain>(map: BorrowedFd<'_>, key: &K, values: &mut [u64]) -> io::Result<()> {
+/// Reads a per-CPU value, of a multiple of eight bytes: one per possible CPU.
+pub fn lookup_per_cpu<K: Plain, V: Plain>(map: BorrowedFd<'_>, key: &K, values: &mut [V]) -> io::Result<()> {
+    const { assert!(size_of::<V>() % 8 == 0) };
     let mut attr = ElementAttr {
         map_fd: raw(map),
         key: address(key),
@@ -156,6 +157,18 @@ pub fn lookup_per_cpu<K: Plain>(map: BorrowedFd<'_>, key: &K, values: &mut [u64]
         ..ElementAttr::default()
     };
     bpf(MAP_LOOKUP_ELEM, &mut attr).map(drop)
+}
+
+/// Writes a per-CPU value, one per possible CPU.
+pub fn update_per_cpu<K: Plain, V: Plain>(map: BorrowedFd<'_>, key: &K, values: &[V]) -> io::Result<()> {
+    const { assert!(size_of::<V>() % 8 == 0) };
+    let mut attr = ElementAttr {
+        map_fd: raw(map),
+        key: address(key),
+        value_or_next_key: values.as_ptr() as u64,
+        ..ElementAttr::default()
+    };
+    bpf(MAP_UPDATE_ELEM, &mut attr).map(drop)
 }
 
 pub fn update<K: Plain, V: Plain>(map: BorrowedFd<'_>, key: &K, value: &V) -> io::Result<()> {

@@ -1,0 +1,174 @@
+//! What the programs count, summed over processors.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use daymark_plan::tables::ServiceId;
+
+use crate::abi;
+use crate::error::{Error, MapError};
+use crate::map::Map;
+
+/// What the programs counted since their maps were made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Sockets connected to a backend.
+    pub socket_translated: u64,
+    /// Connects and sends refused at the socket.
+    pub socket_refused: u64,
+    /// Connections translated in packets.
+    pub packet_new: u64,
+    /// Connections of pods to the outside, masqueraded.
+    pub packet_masqueraded: u64,
+    /// Packets answered by a TCP reset or an ICMP error.
+    pub packet_refused: u64,
+    /// Packets from outside the cluster for a pod's address.
+    pub drop_isolation: u64,
+    /// Policy Local, and only other nodes have backends.
+    pub drop_policy: u64,
+    /// Clients outside `loadBalancerSourceRanges`.
+    pub drop_source_range: u64,
+    /// Packets for a port that a Service's address does not serve.
+    pub drop_no_port: u64,
+    /// Packets of pods to the outside that cannot be masqueraded.
+    pub drop_untranslatable: u64,
+    /// No free port, or no room, for a new connection.
+    pub drop_flow_full: u64,
+    /// Entries that the full table had evicted and the other direction restored.
+    pub flow_restored: u64,
+    /// ICMP errors translated.
+    pub icmp_translated: u64,
+    /// Entries of the flow table that made room for newer ones.
+    pub flow_evicted: u64,
+}
+
+/// Of a Service entry or of one of its backends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServiceStats {
+    /// Connections, and conversations over UDP, that got a backend.
+    pub connections: u64,
+    /// Those that were refused for want of one.
+    pub refusals: u64,
+    /// Bytes of IP packets from clients, of connections translated in packets.
+    pub bytes_in: u64,
+    /// The same towards clients.
+    pub bytes_out: u64,
+}
+
+impl ServiceStats {
+    fn sum(values: &[abi::ServiceStats]) -> Self {
+        values.iter().fold(Self::default(), |sum, value| Self {
+            connections: sum.connections + value.connections,
+            refusals: sum.refusals + value.refusals,
+            bytes_in: sum.bytes_in + value.bytes_in,
+            bytes_out: sum.bytes_out + value.bytes_out,
+        })
+    }
+}
+
+/// The node's own counters.
+#[derive(Debug)]
+pub(crate) struct Counters {
+    map: Map<u32, u64>,
+    cpus: usize,
+}
+
+impl Counters {
+    pub fn open(maps: &Path, cpus: usize) -> Result<Self, MapError> {
+        Ok(Self { map: Map::open(maps, "counters")?, cpus })
+    }
+
+    fn sum(&self, counter: u32) -> Result<u64, MapError> {
+        Ok(self.map.get_per_cpu(&counter, self.cpus)?.iter().sum())
+    }
+
+    /// `flows` is how many entries the flow table has at present.
+    pub fn read(&self, flows: usize) -> Result<Stats, MapError> {
+        let gone = self.sum(abi::COUNT_FLOW_DELETED)? + self.sum(abi::COUNT_FLOW_SWEPT)? + flows as u64;
+        Ok(Stats {
+            socket_translated: self.sum(abi::COUNT_SOCKET_TRANSLATED)?,
+            socket_refused: self.sum(abi::COUNT_SOCKET_REFUSED)?,
+            packet_new: self.sum(abi::COUNT_PACKET_NEW)?,
+            packet_masqueraded: self.sum(abi::COUNT_PACKET_MASQUERADED)?,
+            packet_refused: self.sum(abi::COUNT_PACKET_REFUSED)?,
+            drop_isolation: self.sum(abi::COUNT_DROP_ISOLATION)?,
+            drop_policy: self.sum(abi::COUNT_DROP_POLICY)?,
+            drop_source_range: self.sum(abi::COUNT_DROP_SOURCE_RANGE)?,
+            drop_no_port: self.sum(abi::COUNT_DROP_NO_PORT)?,
+            drop_untranslatable: self.sum(abi::COUNT_DROP_UNTRANSLATABLE)?,
+            drop_flow_full: self.sum(abi::COUNT_DROP_FLOW_FULL)?,
+            flow_restored: self.sum(abi::COUNT_FLOW_RESTORED)?,
+            icmp_translated: self.sum(abi::COUNT_ICMP_TRANSLATED)?,
+            flow_evicted: self.sum(abi::COUNT_FLOW_MADE)?.saturating_sub(gone),
+        })
+    }
+
+    /// Counts entries that we deleted from the flow table ourselves.
+    pub fn add_swept(&self, flows: u64) -> Result<(), MapError> {
+        if flows == 0 {
+            return Ok(());
+        }
+        let mut values = vec![0; self.cpus];
+        values[0] = self.sum(abi::COUNT_FLOW_SWEPT)? + flows;
+        self.map.put_per_cpu(&abi::COUNT_FLOW_SWEPT, &values)
+    }
+}
+
+/// What is counted by Service entry and by backend.
+#[derive(Debug)]
+pub(crate) struct Statistics {
+    services: Map<u32, abi::ServiceStats>,
+    backends: Map<abi::BackendKey, abi::ServiceStats>,
+    cpus: usize,
+}
+
+impl Statistics {
+    pub fn open(maps: &Path, cpus: usize) -> Result<Self, MapError> {
+        Ok(Self {
+            services: Map::open(maps, "service_stats")?,
+            backends: Map::open(maps, "backend_stats")?,
+            cpus,
+        })
+    }
+
+    pub fn services(&self) -> Result<BTreeMap<ServiceId, ServiceStats>, MapError> {
+        let mut found = BTreeMap::new();
+        for id in self.services.keys()? {
+            found.insert(id, ServiceStats::sum(&self.services.get_per_cpu(&id, self.cpus)?));
+        }
+        Ok(found)
+    }
+
+    pub fn backends(&self) -> Result<BTreeMap<(ServiceId, SocketAddr), ServiceStats>, MapError> {
+        let mut found = BTreeMap::new();
+        for key in self.backends.keys()? {
+            let address = SocketAddr::new(abi::ip_from_words(key.ip), u16::from_be(key.port));
+            let sum = ServiceStats::sum(&self.backends.get_per_cpu(&key, self.cpus)?);
+            found.insert((key.service, address), sum);
+        }
+        Ok(found)
+    }
+
+    /// Forgets Services that are gone, and backends that `keep` does not name.
+    pub fn retain(
+        &self,
+        is_live: impl Fn(ServiceId) -> bool,
+        keep: impl Fn(&abi::BackendKey) -> bool,
+    ) -> Result<(), MapError> {
+        let services: Vec<u32> = self.services.keys()?.into_iter().filter(|id| !is_live(*id)).collect();
+        self.services.delete_all(&services)?;
+        let backends: Vec<_> = self.backends.keys()?.into_iter().filter(|key| !keep(key)).collect();
+        self.backends.delete_all(&backends)
+    }
+}
+
+/// The number of processors that the kernel keeps per-CPU values for.
+pub(crate) fn possible_cpus() -> Result<usize, Error> {
+    let path = "/sys/devices/system/cpu/possible";
+    let failed = |source| Error::Pins { action: "count the processors in", path: path.into(), source };
+    let text = std::fs::read_to_string(path).map_err(failed)?;
+    let last = text.trim().rsplit([',', '-']).next().and_then(|number| number.parse::<usize>().ok());
+    last.map(|last| last + 1).ok_or_else(|| failed(io::ErrorKind::InvalidData.into()))
+}
