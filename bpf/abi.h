@@ -44,6 +44,8 @@ _Static_assert(sizeof(struct frontend) == 8, "frontend");
 
 /* No backend here for policy Local, but other nodes have some: drop instead of refusing. */
 #define SERVICE_ELSEWHERE 1
+/* Has a Maglev table whenever it has slots. */
+#define SERVICE_MAGLEV 2
 
 struct service {
 	/* The kernel's own generation; its lowest bit is the parity of the live slots. */

@@ -14,6 +14,7 @@ use daymark_plan::tables::{Frontend, FrontendKey, FrontendKind, Op, ServiceEntry
 use ipnet::IpNet;
 
 use crate::error::{ApplyError, Error, MapError};
+use crate::maglev::{self, MaglevTables};
 use crate::map::Map;
 use crate::{abi, encode};
 
@@ -26,6 +27,8 @@ struct Live {
     generation: u32,
     /// How many slots exist under each parity.
     written: [u32; 2],
+    /// How many pieces of Maglev tables exist under each parity.
+    chunks: [u32; 2],
 }
 
 /// The control maps and what was written to them.
@@ -34,6 +37,7 @@ pub(crate) struct Control {
     frontends: Map<abi::FrontendKey, abi::Frontend>,
     services: Map<u32, abi::Service>,
     slots: Map<abi::SlotKey, abi::Slot>,
+    maglev: MaglevTables,
     service_ips: Map<abi::Address, u32>,
     source_ranges: Map<abi::SourceRangeKey, u32>,
     live: BTreeMap<ServiceId, Live>,
@@ -121,6 +125,7 @@ impl Control {
             frontends: Map::open(maps, "frontends")?,
             services: Map::open(maps, "services")?,
             slots: Map::open(maps, "slots")?,
+            maglev: MaglevTables::open(maps)?,
             service_ips: Map::open(maps, "service_ips")?,
             source_ranges: Map::open(maps, "source_ranges")?,
             live: BTreeMap::new(),
@@ -177,6 +182,10 @@ impl Control {
                 slots.entry(key.service).or_default().insert(key.index, encode::read_slot(&slot));
             }
         })?;
+        self.maglev.for_each_key(|key| {
+            let chunks = &mut live.entry(key.service).or_default().chunks[(key.parity & 1) as usize];
+            *chunks = (*chunks).max(key.chunk + 1);
+        })?;
         for (id, entry) in &entries {
             self.live.entry(*id).or_default().generation = entry.generation;
         }
@@ -187,6 +196,18 @@ impl Control {
                 (id, encode::read_service(&entry, slots))
             })
             .collect())
+    }
+
+    /// The entries whose live Maglev table is not the one that their slots lead to.
+    pub fn wrong_maglev_tables(&self, tables: &Tables) -> Result<Vec<ServiceId>, MapError> {
+        let mut wrong = Vec::new();
+        for (id, entry) in tables.services.iter().filter(|(_, entry)| entry.maglev) {
+            let generation = self.live.get(id).map_or(0, |live| live.generation);
+            if !self.maglev.is_right(*id, entry, generation)? {
+                wrong.push(*id);
+            }
+        }
+        Ok(wrong)
     }
 
     /// Applies operations in order, and stops at the first that fails.
@@ -237,6 +258,9 @@ impl Control {
             flips.push(encode::service(entry, generation));
         }
         self.slots.put_all(&keys, &values).map_err(|(_, error)| (0, error))?;
+        for ((id, entry), flip) in run.iter().zip(&flips) {
+            self.put_maglev(*id, entry, flip.generation).map_err(|error| (0, error))?;
+        }
         let ids: Vec<ServiceId> = run.iter().map(|(id, _)| *id).collect();
         let (flipped, result) = match self.services.put_all(&ids, &flips) {
             Ok(()) => (run.len(), Ok(())),
@@ -249,7 +273,14 @@ impl Control {
         result
     }
 
-    /// Deletes slots beyond the end of the live parity, left by a longer list two changes ago.
+    fn put_maglev(&mut self, id: ServiceId, entry: &ServiceEntry, generation: u32) -> Result<(), MapError> {
+        let written = self.maglev.put(id, entry, generation)?;
+        let chunks = &mut self.live.entry(id).or_default().chunks[(generation & 1) as usize];
+        *chunks = (*chunks).max(written);
+        Ok(())
+    }
+
+    /// Deletes slots and pieces beyond the end of the live parity, left by a longer list two changes ago.
     fn trim(&mut self, ids: &[ServiceId], entries: &[abi::Service]) -> Result<(), MapError> {
         let mut stale = Vec::new();
         for (id, entry) in ids.iter().zip(entries) {
@@ -258,6 +289,10 @@ impl Control {
             stale
                 .extend((entry.slots..*written).map(|i| encode::slot_key(*id, entry.generation, i as usize)));
             *written = entry.slots;
+            let chunks = &mut live.chunks[(entry.generation & 1) as usize];
+            let wanted = maglev::chunks_of(entry.maglev_size);
+            self.maglev.delete(*id, entry.generation, wanted..*chunks)?;
+            *chunks = wanted;
         }
         self.slots.delete_all(&stale)
     }
@@ -265,6 +300,9 @@ impl Control {
     fn delete_service(&mut self, id: ServiceId) -> Result<(), MapError> {
         self.services.delete(&id)?;
         let live = self.live.remove(&id).unwrap_or_default();
+        for (parity, chunks) in (0..).zip(live.chunks) {
+            self.maglev.delete(id, parity, 0..chunks)?;
+        }
         let slots: Vec<abi::SlotKey> = (0..2)
             .flat_map(|parity| {
                 (0..live.written[parity as usize]).map(move |i| encode::slot_key(id, parity, i as usize))

@@ -3,7 +3,7 @@
 use daymark_model::Protocol;
 use daymark_plan::tables::{Frontend, FrontendKey, FrontendKind, ServiceEntry, ServiceId, Slot};
 
-use crate::abi;
+use crate::{abi, maglev};
 
 pub(crate) fn frontend_key(key: &FrontendKey) -> abi::FrontendKey {
     abi::FrontendKey {
@@ -66,9 +66,9 @@ pub(crate) fn service(entry: &ServiceEntry, generation: u32) -> abi::Service {
         local_slots: entry.n_local.min(slots),
         cluster_from: entry.cluster_from.min(slots),
         affinity_seconds: entry.affinity_seconds,
-        flags: flag(entry.elsewhere, abi::SERVICE_ELSEWHERE),
+        flags: flag(entry.elsewhere, abi::SERVICE_ELSEWHERE) | flag(entry.maglev, abi::SERVICE_MAGLEV),
         members: slots,
-        maglev_size: 0,
+        maglev_size: maglev::size(entry),
     }
 }
 
@@ -80,7 +80,7 @@ pub(crate) fn read_service(value: &abi::Service, slots: Vec<Slot>) -> ServiceEnt
         cluster_from: value.cluster_from,
         elsewhere: value.flags & abi::SERVICE_ELSEWHERE != 0,
         affinity_seconds: value.affinity_seconds,
-        maglev: false,
+        maglev: value.flags & abi::SERVICE_MAGLEV != 0,
     }
 }
 

@@ -14,6 +14,7 @@ mod error;
 mod gc;
 mod links;
 mod loader;
+mod maglev;
 mod map;
 mod networks;
 mod pins;
@@ -22,15 +23,15 @@ mod programs;
 mod stats;
 mod sys;
 
-use std::io;
 use std::collections::BTreeMap;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
 
 use daymark_model::AddressFamily;
-use daymark_plan::tables::{Op, ServiceId, Tables};
+use daymark_plan::tables::{Op, ServiceEntry, ServiceId, Tables};
 use ipnet::IpNet;
 
 pub use config::{Config, Sizes};
@@ -210,12 +211,35 @@ impl DataPlane {
         Ok(self.statistics.backends()?)
     }
 
+    /// Forgets what was counted for entries and backends that are not in the tables any more. Wanted now and
+    /// then, since programs cannot tell.
+    ///
+    /// # Errors
+    /// When a map cannot be read.
+    pub fn retain_stats(&self, tables: &Tables) -> Result<(), Error> {
+        let has = |entry: &ServiceEntry, address: SocketAddr| {
+            entry.slots.iter().any(|slot| SocketAddr::new(slot.ip, slot.port) == address)
+        };
+        Ok(self.statistics.retain(
+            |id| tables.services.contains_key(&id),
+            |id, address| tables.services.get(&id).is_some_and(|entry| has(entry, address)),
+        )?)
+    }
+
     /// How many directions of translated connections are remembered. Reads the whole table.
     ///
     /// # Errors
     /// When a map cannot be read.
     pub fn flows(&self) -> Result<usize, Error> {
         Ok(self.state.flows()?)
+    }
+
+    /// The entries of `tables`, which must be those in effect, whose Maglev table in the kernel is a wrong one.
+    ///
+    /// # Errors
+    /// When a map cannot be read.
+    pub fn wrong_maglev_tables(&self, tables: &Tables) -> Result<Vec<ServiceId>, Error> {
+        Ok(self.control.wrong_maglev_tables(tables)?)
     }
 
     /// How many instructions the verifier looked at for each program: what loading costs.

@@ -144,24 +144,28 @@ impl Statistics {
     pub fn backends(&self) -> Result<BTreeMap<(ServiceId, SocketAddr), ServiceStats>, MapError> {
         let mut found = BTreeMap::new();
         for key in self.backends.keys()? {
-            let address = SocketAddr::new(abi::ip_from_words(key.ip), u16::from_be(key.port));
             let sum = ServiceStats::sum(&self.backends.get_per_cpu(&key, self.cpus)?);
-            found.insert((key.service, address), sum);
+            found.insert((key.service, address(&key)), sum);
         }
         Ok(found)
     }
 
-    /// Forgets Services that are gone, and backends that `keep` does not name.
+    /// Forgets Services that are not live, and what are no backends of theirs.
     pub fn retain(
         &self,
         is_live: impl Fn(ServiceId) -> bool,
-        keep: impl Fn(&abi::BackendKey) -> bool,
+        is_backend: impl Fn(ServiceId, SocketAddr) -> bool,
     ) -> Result<(), MapError> {
         let services: Vec<u32> = self.services.keys()?.into_iter().filter(|id| !is_live(*id)).collect();
         self.services.delete_all(&services)?;
-        let backends: Vec<_> = self.backends.keys()?.into_iter().filter(|key| !keep(key)).collect();
+        let backends: Vec<_> =
+            self.backends.keys()?.into_iter().filter(|key| !is_backend(key.service, address(key))).collect();
         self.backends.delete_all(&backends)
     }
+}
+
+fn address(key: &abi::BackendKey) -> SocketAddr {
+    SocketAddr::new(abi::ip_from_words(key.ip), u16::from_be(key.port))
 }
 
 /// The number of processors that the kernel keeps per-CPU values for.

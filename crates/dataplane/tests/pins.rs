@@ -164,7 +164,7 @@ fn impossible_configuration_is_refused_with_the_reason() {
     let mut config = pins.config();
     config.node_ips.clear();
     let error = DataPlane::open(config).expect_err("no address");
-    assert!(error.to_string().contains("IPv4"), "{error}");
+    assert!(error.to_string().contains("no address"), "{error}");
     let mut config = pins.config();
     config.snat_ports = 80..=90;
     assert!(DataPlane::open(config).expect_err("ports").to_string().contains("snat_ports"));
@@ -186,10 +186,11 @@ fn verifier_cost_grows_only_on_purpose() {
     let pins = Pins::new();
     let cost = pins.open().verifier_cost().expect("the kernel tells");
     for (program, instructions) in cost {
-        // On 6.18: uplink 8026, pod 7922, connect4 1210, sendmsg4 1178, recvmsg6 105. Kernels differ.
+        println!("{program}: {instructions}");
+        // On 6.18: uplink 13272, pod 13168, connect4 2226. Kernels differ.
         let limit = match program {
-            "uplink" | "pod" => 12_000,
-            "connect4" | "connect6" | "sendmsg4" | "sendmsg6" => 2_000,
+            "uplink" | "pod" => 16_000,
+            "connect4" | "connect6" | "sendmsg4" | "sendmsg6" => 3_000,
             _ => 200,
         };
         assert!((1..limit).contains(&instructions), "{program}: {instructions} of {limit}");
