@@ -211,6 +211,21 @@ struct dialled {
 };
 _Static_assert(sizeof(struct dialled) == 36, "dialled");
 
+/* Where a connected socket's addresses are kept: at its cookie modulo the number of cells. The cookie is 0
+ * in a free cell. Making one costs a tenth of making socket storage, which is for when it is taken. */
+#define CELLS 16384
+
+struct cell {
+	__u64 cookie;
+	/* As in dialled. */
+	__u32 frontend[4];
+	__u32 backend[4];
+	__u16 frontend_port;
+	__u16 backend_port;
+	__u32 pad;
+};
+_Static_assert(sizeof(struct cell) == 48, "cell");
+
 struct fragment_key {
 	__u32 source[4];
 	__u32 target[4];
@@ -236,7 +251,7 @@ struct backend_key {
 };
 _Static_assert(sizeof(struct backend_key) == 24, "backend_key");
 
-/* Of a Service, or of one of its backends. Bytes are those of whole packets that were translated: what is
+/* Of a backend; what its Service had of backends that are gone, and all refusals, are under the Service. Bytes are those of whole packets that were translated: what is
  * translated at the socket is not seen again. */
 struct service_stats {
 	__u64 connections;

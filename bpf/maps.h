@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
-/* Every map. All are pinned by name except socket storage, which lives as long as its sockets. */
+/* Every map. All are pinned by name. */
 #ifndef DAYMARK_MAPS_H
 #define DAYMARK_MAPS_H
 
@@ -33,6 +33,17 @@ MAP(flows, BPF_MAP_TYPE_LRU_HASH, struct flow_key, struct flow, 65536, 0);
 MAP(udp_flows, BPF_MAP_TYPE_LRU_HASH, struct udp_key, struct choice, 16384, 0);
 MAP(udp_replies, BPF_MAP_TYPE_LRU_HASH, struct udp_key, struct choice, 16384, 0);
 MAP(affinity, BPF_MAP_TYPE_LRU_HASH, struct affinity_key, struct choice, 16384, 0);
+/* What connected sockets dialled; socket storage has those whose cell is taken. */
+MAP(cells, BPF_MAP_TYPE_ARRAY, __u32, struct cell, CELLS, 0);
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(pinning, PIN_BY_NAME);
+	__type(key, int);
+	__type(value, struct dialled);
+} dialled_by_socket SEC(".maps");
+
 /* Connected UDP sockets by cookie: the agent ends those whose backend is gone. */
 MAP(udp_connected, BPF_MAP_TYPE_LRU_HASH, __u64, struct dialled, 16384, 0);
 MAP(fragments, BPF_MAP_TYPE_LRU_HASH, struct fragment_key, struct fragment_ports, 1024, 0);

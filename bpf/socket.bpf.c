@@ -6,19 +6,13 @@
  * IPv6 sockets that dial IPv4 present ::ffff:a.b.c.d, which is how the tables spell IPv4 anyway.
  */
 #include "choose.h"
+#include "dialled.h"
 
 #define ECONNREFUSED 111
 #define ALLOW 1
 #define REJECT 0
 #define PROTOCOL_TCP 6
 #define PROTOCOL_UDP 17
-
-struct {
-	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, struct dialled);
-} dialled_by_socket SEC(".maps");
 
 enum outcome { PASS, TRANSLATE, REFUSE };
 
@@ -35,12 +29,30 @@ INLINE void udp_key_of(struct udp_key *key, __u64 socket, const __u32 *ip, __u16
 	key->pad[0] = key->pad[1] = key->pad[2] = 0;
 }
 
-INLINE int choose_fresh(struct bpf_sock_addr *ctx, __u32 id, bool local, struct backend *backend)
+/* For Services with affinity, and those that change under our eyes. */
+SUBPROGRAM int choose_slowly(struct bpf_sock_addr *ctx, __u32 id, int local, struct backend *backend)
 {
+	if (!backend)
+		return VERDICT_DROP;
+
 	__u64 cookie = bpf_get_netns_cookie(ctx);
 	struct client client = { .ip = { htonl(0xffff0000), 0, cookie, cookie >> 32 } };
-	int verdict = choose(id, local, &client, backend);
 
+	return choose(id, local, &client, backend);
+}
+
+/* Straight on where nothing is to be remembered: each call and each lookup counts here. */
+INLINE int choose_fresh(struct bpf_sock_addr *ctx, __u32 id, bool local, struct backend *backend)
+{
+	struct service *service = bpf_map_lookup_elem(&services, &id);
+	int verdict = VERDICT_VANISHED;
+
+	if (!service)
+		return VERDICT_REFUSE;
+	if (!service->affinity_seconds)
+		verdict = choose_slot(service, id, local, 0, backend);
+	if (verdict == VERDICT_VANISHED)
+		verdict = choose_slowly(ctx, id, local, backend);
 	if (verdict == VERDICT_CHOSEN)
 		count_connection(id, (const void *)backend->ip, backend->port);
 	else if (verdict == VERDICT_REFUSE)
@@ -94,9 +106,12 @@ SUBPROGRAM int remember_conversation(struct bpf_sock_addr *ctx, const struct fro
 }
 
 /* Both entries of a conversation are renewed at most once a second, so that a busy socket writes little. */
-INLINE int choose_for_udp(struct bpf_sock_addr *ctx, const struct frontend_key *dial, __u32 id, bool local,
-			  struct backend *backend)
+SUBPROGRAM int choose_for_udp(struct bpf_sock_addr *ctx, const struct frontend_key *dial, __u32 id, int local,
+			      struct backend *backend)
 {
+	if (!dial || !backend)
+		return VERDICT_DROP;
+
 	int conversation = continue_conversation(ctx, dial, id, backend);
 	int verdict = VERDICT_CHOSEN;
 
@@ -107,11 +122,17 @@ INLINE int choose_for_udp(struct bpf_sock_addr *ctx, const struct frontend_key *
 	return verdict;
 }
 
-SUBPROGRAM int resolve(struct bpf_sock_addr *ctx, const struct frontend_key *dial, struct backend *backend)
+/* A pod's own loopback is not the node's. */
+INLINE bool is_of_node(struct bpf_sock_addr *ctx)
 {
-	if (!dial || !backend)
-		return PASS;
+	__u32 zero = 0;
+	struct settings *node = bpf_map_lookup_elem(&settings, &zero);
 
+	return node && node->netns_cookie == bpf_get_netns_cookie(ctx);
+}
+
+INLINE int resolve(struct bpf_sock_addr *ctx, const struct frontend_key *dial, struct backend *backend)
+{
 	struct frontend *frontend = bpf_map_lookup_elem(&frontends, dial);
 	int verdict, local;
 
@@ -120,14 +141,8 @@ SUBPROGRAM int resolve(struct bpf_sock_addr *ctx, const struct frontend_key *dia
 
 		return kind && *kind == KIND_CLUSTER_IP ? REFUSE : PASS;
 	}
-	if (is_loopback(dial->ip)) {
-		__u32 zero = 0;
-		struct settings *node = bpf_map_lookup_elem(&settings, &zero);
-
-		/* A pod's own loopback is not the node's. */
-		if (!node || node->netns_cookie != bpf_get_netns_cookie(ctx))
-			return PASS;
-	}
+	if (frontend->kind == KIND_NODE_PORT && is_loopback(dial->ip) && !is_of_node(ctx))
+		return PASS;
 	/* The socket's address is not known before it connects: its packets are judged instead. */
 	if (frontend->flags & FRONTEND_SOURCE_CHECKED)
 		return PASS;
@@ -155,36 +170,14 @@ INLINE int refuse(void)
 INLINE void remember_dialled(struct bpf_sock_addr *ctx, const struct frontend_key *dial,
 			     const struct backend *backend)
 {
-	struct bpf_sock *sk = ctx->sk;
-	struct dialled *dialled;
+	__u64 cookie = bpf_get_socket_cookie(ctx);
+	struct dialled *dialled = claim_dialled(ctx, cookie);
 
-	if (!sk)
-		return;
-	dialled = bpf_sk_storage_get(&dialled_by_socket, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!dialled)
 		return;
-	copy_ip(dialled->frontend, dial->ip);
-	copy_ip(dialled->backend, backend->ip);
-	dialled->frontend_port = dial->port;
-	dialled->backend_port = backend->port;
-	if (dial->protocol == PROTOCOL_UDP) {
-		__u64 cookie = bpf_get_socket_cookie(ctx);
-
+	fill_dialled(dialled, dial->ip, dial->port, backend->ip, backend->port);
+	if (dial->protocol == PROTOCOL_UDP)
 		bpf_map_update_elem(&udp_connected, &cookie, dialled, BPF_ANY);
-	}
-}
-
-INLINE void forget_dialled(struct bpf_sock_addr *ctx, const struct frontend_key *dial)
-{
-	struct bpf_sock *sk = ctx->sk;
-
-	/* Only a UDP socket connects twice. */
-	if (sk && dial->protocol == PROTOCOL_UDP) {
-		__u64 cookie = bpf_get_socket_cookie(ctx);
-
-		bpf_map_delete_elem(&udp_connected, &cookie);
-		bpf_sk_storage_delete(&dialled_by_socket, sk);
-	}
 }
 
 INLINE bool read_dial(struct bpf_sock_addr *ctx, bool ipv6, struct frontend_key *dial)
@@ -234,7 +227,8 @@ INLINE int on_connect(struct bpf_sock_addr *ctx, bool ipv6)
 	case REFUSE:
 		return refuse();
 	default:
-		forget_dialled(ctx, &dial);
+		if (dial.protocol == PROTOCOL_UDP)
+			forget_dialled(ctx);
 		return ALLOW;
 	}
 }
@@ -260,12 +254,8 @@ INLINE int on_sendmsg(struct bpf_sock_addr *ctx, bool ipv6)
 /* A connected socket's peer is what it dialled. */
 INLINE void restore_dialled(struct bpf_sock_addr *ctx, bool ipv6, const struct frontend_key *peer)
 {
-	struct bpf_sock *sk = ctx->sk;
-	struct dialled *dialled;
+	struct dialled *dialled = dialled_of(ctx);
 
-	if (!sk)
-		return;
-	dialled = bpf_sk_storage_get(&dialled_by_socket, sk, NULL, 0);
 	if (dialled && dialled->backend_port == peer->port && same_ip(dialled->backend, peer->ip))
 		write_address(ctx, ipv6, dialled->frontend, dialled->frontend_port);
 }
@@ -312,5 +302,12 @@ HOOK("cgroup/recvmsg4", recvmsg4, on_recvmsg, false)
 HOOK("cgroup/recvmsg6", recvmsg6, on_recvmsg, true)
 HOOK("cgroup/getpeername4", getpeername4, on_getpeername, false)
 HOOK("cgroup/getpeername6", getpeername6, on_getpeername, true)
+
+SEC("cgroup/sock_release")
+int release(struct bpf_sock *sk)
+{
+	release_dialled(sk);
+	return ALLOW;
+}
 
 char LICENSE[] SEC("license") = "GPL";

@@ -38,11 +38,9 @@ SUBPROGRAM int count_connection(__u32 service, const struct address *backend, __
 	if (!backend)
 		return 0;
 
-	struct service_stats *stats = stats_of_service(service);
+	struct service_stats *stats;
 	struct backend_key key;
 
-	if (stats)
-		stats->connections += 1;
 	backend_key_of(&key, service, backend->ip, port);
 	stats = stats_of_backend(&key);
 	if (stats)
@@ -58,23 +56,19 @@ INLINE void count_refusal(__u32 service)
 		stats->refusals += 1;
 }
 
-INLINE void add_bytes(struct service_stats *stats, bool out, __u64 bytes)
+INLINE void count_bytes(__u32 service, const __u32 *ip, __u16 port, bool out, __u64 bytes)
 {
+	struct service_stats *stats;
+	struct backend_key key;
+
+	backend_key_of(&key, service, ip, port);
+	stats = stats_of_backend(&key);
 	if (!stats)
 		return;
 	if (out)
 		stats->bytes_out += bytes;
 	else
 		stats->bytes_in += bytes;
-}
-
-INLINE void count_bytes(__u32 service, const __u32 *ip, __u16 port, bool out, __u64 bytes)
-{
-	struct backend_key key;
-
-	add_bytes(stats_of_service(service), out, bytes);
-	backend_key_of(&key, service, ip, port);
-	add_bytes(stats_of_backend(&key), out, bytes);
 }
 
 #endif

@@ -75,13 +75,15 @@ impl Config {
     }
 }
 
-/// How many entries each map may hold. Control maps take memory as they fill, state maps from the start
-/// (about 150 bytes an entry).
+/// How many entries each map may hold. Control maps take 16 bytes an entry at once and the rest as they fill,
+/// state maps everything from the start (about 150 bytes an entry).
 #[derive(Clone, Copy, Debug)]
 pub struct Sizes {
     pub frontends: u32,
     pub services: u32,
     pub slots: u32,
+    /// Pieces of Maglev tables: twice 16 for a Service with ten backends.
+    pub maglev: u32,
     /// Two for each translated connection.
     pub flows: u32,
     /// Conversations of unconnected UDP sockets.
@@ -95,6 +97,7 @@ impl Default for Sizes {
             frontends: 32_768,
             services: 16_384,
             slots: 131_072,
+            maglev: 65_536,
             flows: 65_536,
             udp_flows: 16_384,
             affinity: 16_384,
@@ -103,14 +106,21 @@ impl Default for Sizes {
 }
 
 impl Sizes {
+    /// For 50,000 Services of ten backends, all of which may change. Empty, they take 25 MB.
+    pub fn large() -> Self {
+        Self { frontends: 131_072, services: 131_072, slots: 1_048_576, maglev: 131_072, ..Self::default() }
+    }
+
     /// `None` for maps whose size is not a matter of taste.
     pub(crate) fn entries(&self, map: &str) -> Option<u32> {
         match map {
             "frontends" => Some(self.frontends),
-            "services" | "service_ips" => Some(self.services),
+            "services" | "service_ips" | "service_stats" => Some(self.services),
             "slots" => Some(self.slots),
+            "backend_stats" => Some(self.frontends),
+            "maglev" => Some(self.maglev),
             "flows" => Some(self.flows),
-            "udp_flows" | "udp_replies" => Some(self.udp_flows),
+            "udp_flows" | "udp_replies" | "udp_connected" => Some(self.udp_flows),
             "affinity" => Some(self.affinity),
             _ => None,
         }

@@ -11,13 +11,15 @@ use crate::loader::{self, Aligned, Wanted};
 
 /// Numbers of `enum bpf_prog_type`.
 pub(crate) const SCHED_CLS: u32 = 3;
+const CGROUP_SOCK: u32 = 9;
 pub(crate) const CGROUP_SOCK_ADDR: u32 = 18;
 /// Numbers of `enum bpf_attach_type`.
 pub(crate) const TCX_INGRESS: u32 = 46;
 pub(crate) const INET4_CONNECT: u32 = 10;
+const SOCK_RELEASE: u32 = 34;
 
 /// The programs on the pods' cgroup, and their attach types.
-pub(crate) const SOCKET_PROGRAMS: [(&str, u32); 8] = [
+pub(crate) const SOCKET_PROGRAMS: [(&str, u32); 9] = [
     ("connect4", INET4_CONNECT),
     ("connect6", 11),
     ("sendmsg4", 14),
@@ -26,6 +28,7 @@ pub(crate) const SOCKET_PROGRAMS: [(&str, u32); 8] = [
     ("recvmsg6", 20),
     ("getpeername4", 29),
     ("getpeername6", 30),
+    ("release", SOCK_RELEASE),
 ];
 
 /// A program that handles packets.
@@ -66,7 +69,7 @@ impl Programs {
         });
         let socket = SOCKET_PROGRAMS.map(|(name, attach_type)| Wanted {
             name,
-            program_type: CGROUP_SOCK_ADDR,
+            program_type: if attach_type == SOCK_RELEASE { CGROUP_SOCK } else { CGROUP_SOCK_ADDR },
             attach_type,
         });
         let mut loaded = loader::load("packet", &PACKET_OBJECT.0, &packet, maps, entries_of)?;

@@ -59,12 +59,19 @@ pub struct ServiceStats {
 
 impl ServiceStats {
     fn sum(values: &[abi::ServiceStats]) -> Self {
-        values.iter().fold(Self::default(), |sum, value| Self {
-            connections: sum.connections + value.connections,
-            refusals: sum.refusals + value.refusals,
-            bytes_in: sum.bytes_in + value.bytes_in,
-            bytes_out: sum.bytes_out + value.bytes_out,
+        values.iter().fold(Self::default(), |sum, value| {
+            let abi::ServiceStats { connections, refusals, bytes_in, bytes_out } = *value;
+            sum.plus(Self { connections, refusals, bytes_in, bytes_out })
         })
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self {
+            connections: self.connections + other.connections,
+            refusals: self.refusals + other.refusals,
+            bytes_in: self.bytes_in + other.bytes_in,
+            bytes_out: self.bytes_out + other.bytes_out,
+        }
     }
 }
 
@@ -133,10 +140,15 @@ impl Statistics {
         })
     }
 
+    /// Programs count refusals under the Service and everything else under the backend alone.
     pub fn services(&self) -> Result<BTreeMap<ServiceId, ServiceStats>, MapError> {
         let mut found = BTreeMap::new();
         for id in self.services.keys()? {
             found.insert(id, ServiceStats::sum(&self.services.get_per_cpu(&id, self.cpus)?));
+        }
+        for ((id, _), stats) in self.backends()? {
+            let total: &mut ServiceStats = found.entry(id).or_default();
+            *total = total.plus(stats);
         }
         Ok(found)
     }
@@ -150,17 +162,36 @@ impl Statistics {
         Ok(found)
     }
 
-    /// Forgets Services that are not live, and what are no backends of theirs.
+    /// Forgets Services that are not live, and backends that are none any more: a living Service keeps their
+    /// sum.
     pub fn retain(
         &self,
         is_live: impl Fn(ServiceId) -> bool,
         is_backend: impl Fn(ServiceId, SocketAddr) -> bool,
     ) -> Result<(), MapError> {
+        for key in self.backends.keys()? {
+            if is_backend(key.service, address(&key)) {
+                continue;
+            }
+            if is_live(key.service) {
+                let gone = ServiceStats::sum(&self.backends.get_per_cpu(&key, self.cpus)?);
+                self.add_to_service(key.service, gone)?;
+            }
+            self.backends.delete(&key)?;
+        }
         let services: Vec<u32> = self.services.keys()?.into_iter().filter(|id| !is_live(*id)).collect();
-        self.services.delete_all(&services)?;
-        let backends: Vec<_> =
-            self.backends.keys()?.into_iter().filter(|key| !is_backend(key.service, address(key))).collect();
-        self.backends.delete_all(&backends)
+        self.services.delete_all(&services)
+    }
+
+    fn add_to_service(&self, id: ServiceId, more: ServiceStats) -> Result<(), MapError> {
+        let mut values = self.services.get_per_cpu(&id, self.cpus)?;
+        if let Some(first) = values.first_mut() {
+            first.connections += more.connections;
+            first.refusals += more.refusals;
+            first.bytes_in += more.bytes_in;
+            first.bytes_out += more.bytes_out;
+        }
+        self.services.put_per_cpu(&id, &values)
     }
 }
 

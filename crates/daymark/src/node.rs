@@ -119,6 +119,7 @@ fn agent_config(cluster: &Cluster, node: &NodeSpec, outside: &Handle) -> Result<
         service_cidrs: vec![IpNet::V4(spec.service_cidr)],
         pod_interface_prefixes: vec!["dm".into()],
         bpf: cluster.paths.bpf().join(&node.name),
+        sizes: daymark_dataplane::Sizes::default(),
         cgroup: cluster.paths.cgroup(&preflight::cgroup2_mount()?).join(&node.name),
         dns: Some(agent::Dns { domain: spec.domain.clone(), upstreams, outside: outside.clone() }),
     })

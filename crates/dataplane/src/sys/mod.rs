@@ -149,7 +149,7 @@ pub fn lookup<K: Plain, V: Plain>(map: BorrowedFd<'_>, key: &K) -> io::Result<Op
 
 /// Reads a per-CPU value, of a multiple of eight bytes: one per possible CPU.
 pub fn lookup_per_cpu<K: Plain, V: Plain>(map: BorrowedFd<'_>, key: &K, values: &mut [V]) -> io::Result<()> {
-    const { assert!(size_of::<V>() % 8 == 0) };
+    const { assert!(size_of::<V>().is_multiple_of(8)) };
     let mut attr = ElementAttr {
         map_fd: raw(map),
         key: address(key),
@@ -161,7 +161,7 @@ pub fn lookup_per_cpu<K: Plain, V: Plain>(map: BorrowedFd<'_>, key: &K, values: 
 
 /// Writes a per-CPU value, one per possible CPU.
 pub fn update_per_cpu<K: Plain, V: Plain>(map: BorrowedFd<'_>, key: &K, values: &[V]) -> io::Result<()> {
-    const { assert!(size_of::<V>() % 8 == 0) };
+    const { assert!(size_of::<V>().is_multiple_of(8)) };
     let mut attr = ElementAttr {
         map_fd: raw(map),
         key: address(key),

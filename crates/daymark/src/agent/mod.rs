@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daymark_control::ChangeEvent;
-use daymark_dataplane::DataPlane;
+use daymark_dataplane::{DataPlane, Sizes};
 use daymark_model::{Change, Touched};
 use daymark_plan::{Announcer, NodePortAddresses, NodeView, Planner, Zone, ZoneBuilder};
 use futures::StreamExt;
@@ -46,6 +46,7 @@ pub struct Config {
     pub pod_interface_prefixes: Vec<String>,
     /// Folder on a bpffs for pins.
     pub bpf: PathBuf,
+    pub sizes: Sizes,
     /// The cgroup whose processes reach Services.
     pub cgroup: PathBuf,
     pub dns: Option<Dns>,
@@ -113,6 +114,7 @@ async fn open(config: &Config) -> Result<Agent> {
         node_ips: config.addresses.clone(),
         pod_cidrs: config.pod_cidrs.clone(),
         service_cidrs: config.service_cidrs.clone(),
+        sizes: config.sizes,
         ..daymark_dataplane::Config::new(&config.bpf)
     };
     let (data_plane, found) =

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/* What a connected socket dialled and what it got, for as long as it lives. */
+#ifndef DAYMARK_DIALLED_H
+#define DAYMARK_DIALLED_H
+
+#include "maps.h"
+
+#define SOCKET_DATAGRAM 2
+
+INLINE struct cell *cell_of(__u64 cookie)
+{
+	__u32 at = cookie % CELLS;
+
+	return bpf_map_lookup_elem(&cells, &at);
+}
+
+INLINE void fill_dialled(struct dialled *dialled, const __u32 *frontend, __u16 frontend_port, const __u32 *backend,
+			 __u16 backend_port)
+{
+	copy_ip(dialled->frontend, frontend);
+	copy_ip(dialled->backend, backend);
+	dialled->frontend_port = frontend_port;
+	dialled->backend_port = backend_port;
+}
+
+/* The socket's own cell, or its storage, made if need be: only a UDP socket, which connects more than once,
+ * has either already. */
+INLINE struct dialled *claim_dialled(struct bpf_sock_addr *ctx, __u64 cookie)
+{
+	struct cell *cell = cell_of(cookie);
+	struct bpf_sock *sk = ctx->sk;
+	__u64 owner;
+
+	if (cell) {
+		owner = cell->cookie;
+		if (owner == cookie || (!owner && !__sync_val_compare_and_swap(&cell->cookie, 0, cookie)))
+			return (struct dialled *)cell->frontend;
+	}
+	return sk ? bpf_sk_storage_get(&dialled_by_socket, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE) : NULL;
+}
+
+INLINE struct dialled *dialled_of(struct bpf_sock_addr *ctx)
+{
+	__u64 cookie = bpf_get_socket_cookie(ctx);
+	struct cell *cell = cell_of(cookie);
+	struct bpf_sock *sk = ctx->sk;
+
+	if (cell && cell->cookie == cookie)
+		return (struct dialled *)cell->frontend;
+	return sk ? bpf_sk_storage_get(&dialled_by_socket, sk, NULL, 0) : NULL;
+}
+
+/* A UDP socket that now is connected to something else. Storage goes with the socket. */
+INLINE void forget_dialled(struct bpf_sock_addr *ctx)
+{
+	__u64 cookie = bpf_get_socket_cookie(ctx);
+	struct cell *cell = cell_of(cookie);
+	struct bpf_sock *sk = ctx->sk;
+
+	if (cell && cell->cookie == cookie)
+		cell->cookie = 0;
+	else if (sk)
+		bpf_sk_storage_delete(&dialled_by_socket, sk);
+	bpf_map_delete_elem(&udp_connected, &cookie);
+}
+
+/* When a socket closes. */
+INLINE void release_dialled(struct bpf_sock *sk)
+{
+	__u64 cookie = bpf_get_socket_cookie(sk);
+	struct cell *cell = cell_of(cookie);
+
+	if (cell && cell->cookie == cookie)
+		cell->cookie = 0;
+	if (sk->type == SOCKET_DATAGRAM)
+		bpf_map_delete_elem(&udp_connected, &cookie);
+}
+
+#endif
