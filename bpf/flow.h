@@ -86,10 +86,21 @@ SUBPROGRAM int remove_both(const struct flow_key *key, const struct flow *flow)
 	return 0;
 }
 
+/* Whether a masqueraded flow's target has become a frontend meanwhile. */
+INLINE bool is_served_now(const struct packet *packet)
+{
+	struct frontend_key key = {};
+
+	copy_ip(key.ip, packet->key.target);
+	key.port = packet->key.target_port;
+	key.protocol = packet->key.protocol;
+	return bpf_map_lookup_elem(&frontends, &key);
+}
+
 /*
  * Whether a packet ends the flow that it matches, and starts another: the flow expired; its client
  * reuses the port of a finished connection, or still waits for a backend that has gone; or the flow is
- * UDP, whose flows end with their backend.
+ * UDP, whose flows end when their backend stops serving, or when a Service takes their target over.
  */
 INLINE bool is_superseded(const struct packet *packet, struct flow *flow, __u64 now)
 {
@@ -99,17 +110,19 @@ INLINE bool is_superseded(const struct packet *packet, struct flow *flow, __u64 
 
 	if (is_expired(flow, protocol, now) || (opens && is_closing(flow->flags)))
 		return true;
-	if (!flow->service || (flow->flags & FLOW_REPLY))
+	if (flow->flags & FLOW_REPLY)
 		return false;
-	if (protocol == IPPROTO_UDP || (opens && !(flow->flags & FLOW_ANSWERED))) {
-		copy_ip(choice.ip, flow->target);
-		choice.port = flow->target_port;
-		choice.service = flow->service;
-		choice.generation = flow->generation;
-		if (!still_offered(flow->service, OFFER_FLOW, &choice))
-			return true;
-		flow->generation = choice.generation;
-	}
+	if (protocol != IPPROTO_UDP && !(opens && !(flow->flags & FLOW_ANSWERED)))
+		return false;
+	if (!flow->service)
+		return is_served_now(packet);
+	copy_ip(choice.ip, flow->target);
+	choice.port = flow->target_port;
+	choice.service = flow->service;
+	choice.generation = flow->generation;
+	if (!still_offered(flow->service, OFFER_FLOW, &choice))
+		return true;
+	flow->generation = choice.generation;
 	return false;
 }
 

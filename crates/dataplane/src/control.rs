@@ -178,7 +178,7 @@ impl Control {
             let written = &mut live.entry(key.service).or_default().written[(key.parity & 1) as usize];
             *written = (*written).max(key.index + 1);
             let current = entries.get(&key.service).filter(|entry| entry.generation & 1 == key.parity);
-            if current.is_some_and(|entry| key.index < entry.slots) {
+            if current.is_some_and(|entry| key.index < entry.members) {
                 slots.entry(key.service).or_default().insert(key.index, encode::read_slot(&slot));
             }
         })?;
@@ -250,8 +250,8 @@ impl Control {
             let live = self.live.entry(*id).or_default();
             let generation = live.generation.wrapping_add(1);
             let written = &mut live.written[(generation & 1) as usize];
-            *written = (*written).max(entry.slots.len() as u32);
-            for (index, slot) in entry.slots.iter().enumerate() {
+            *written = (*written).max((entry.slots.len() + entry.draining.len()) as u32);
+            for (index, slot) in entry.slots.iter().chain(&entry.draining).enumerate() {
                 keys.push(encode::slot_key(*id, generation, index));
                 values.push(encode::slot(slot, *id, generation));
             }
@@ -286,9 +286,10 @@ impl Control {
         for (id, entry) in ids.iter().zip(entries) {
             let Some(live) = self.live.get_mut(id) else { continue };
             let written = &mut live.written[(entry.generation & 1) as usize];
-            stale
-                .extend((entry.slots..*written).map(|i| encode::slot_key(*id, entry.generation, i as usize)));
-            *written = entry.slots;
+            stale.extend(
+                (entry.members..*written).map(|i| encode::slot_key(*id, entry.generation, i as usize)),
+            );
+            *written = entry.members;
             let chunks = &mut live.chunks[(entry.generation & 1) as usize];
             let wanted = maglev::chunks_of(entry.maglev_size);
             self.maglev.delete(*id, entry.generation, wanted..*chunks)?;

@@ -67,15 +67,18 @@ pub(crate) fn service(entry: &ServiceEntry, generation: u32) -> abi::Service {
         cluster_from: entry.cluster_from.min(slots),
         affinity_seconds: entry.affinity_seconds,
         flags: flag(entry.elsewhere, abi::SERVICE_ELSEWHERE) | flag(entry.maglev, abi::SERVICE_MAGLEV),
-        members: slots,
+        members: slots + entry.draining.len() as u32,
         maglev_size: maglev::size(entry),
     }
 }
 
-pub(crate) fn read_service(value: &abi::Service, slots: Vec<Slot>) -> ServiceEntry {
+/// `slots` are all that are stored, in order.
+pub(crate) fn read_service(value: &abi::Service, mut slots: Vec<Slot>) -> ServiceEntry {
+    let draining = slots.split_off(slots.len().min(value.slots as usize));
     ServiceEntry {
         generation: value.plan_generation,
         slots,
+        draining,
         n_local: value.local_slots,
         cluster_from: value.cluster_from,
         elsewhere: value.flags & abi::SERVICE_ELSEWHERE != 0,

@@ -18,6 +18,9 @@ pub enum Error {
     /// A program could not be attached.
     #[error("cannot attach {program} to {target}: {source}")]
     Attach { program: &'static str, target: String, source: io::Error },
+    /// Sockets could not be found or ended.
+    #[error("cannot end UDP sockets that are stuck to a backend that is gone: {0}")]
+    Sockets(#[source] io::Error),
     /// A setting is impossible.
     #[error("{0}")]
     Config(String),

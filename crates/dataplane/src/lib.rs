@@ -21,6 +21,7 @@ mod pins;
 mod probe;
 mod programs;
 mod stats;
+mod stuck;
 mod sys;
 
 use std::collections::BTreeMap;
@@ -49,6 +50,7 @@ use networks::Networks;
 use pins::Pins;
 use programs::Programs;
 use stats::{Counters, Statistics};
+use stuck::Connected;
 
 /// The node's programs and maps.
 #[derive(Debug)]
@@ -63,6 +65,7 @@ pub struct DataPlane {
     pod_links: Map<u32, u32>,
     counters: Counters,
     statistics: Statistics,
+    connected: Connected,
     state: State,
 }
 
@@ -90,6 +93,7 @@ impl DataPlane {
             pod_links: Map::open(&maps, "pod_links")?,
             counters: Counters::open(&maps, cpus)?,
             statistics: Statistics::open(&maps, cpus)?,
+            connected: Connected::open(&maps)?,
             state: State::open(&maps)?,
             config,
             pins,
@@ -187,6 +191,22 @@ impl DataPlane {
         Ok(swept.flows + swept.conversations)
     }
 
+    /// Ends the UDP sockets of processes below `cgroup` that are connected to a backend which their Service
+    /// does not have in `tables`: their owners find another with their next connect. Wanted after each
+    /// change that may have taken backends away. Returns how many were ended.
+    ///
+    /// # Errors
+    /// When a map cannot be read, or sockets cannot be found or ended; they are tried again next time.
+    pub fn end_stuck_sockets(&self, cgroup: &Path, tables: &Tables) -> Result<usize, Error> {
+        let sockets = self.connected.stuck(tables)?;
+        if sockets.is_empty() {
+            return Ok(0);
+        }
+        let ended = stuck::end(cgroup, &sockets).map_err(Error::Sockets)?;
+        self.connected.forget(&sockets)?;
+        Ok(ended)
+    }
+
     /// Reads the counters.
     ///
     /// # Errors
@@ -218,7 +238,11 @@ impl DataPlane {
     /// When a map cannot be read.
     pub fn retain_stats(&self, tables: &Tables) -> Result<(), Error> {
         let has = |entry: &ServiceEntry, address: SocketAddr| {
-            entry.slots.iter().any(|slot| SocketAddr::new(slot.ip, slot.port) == address)
+            entry
+                .slots
+                .iter()
+                .chain(&entry.draining)
+                .any(|slot| SocketAddr::new(slot.ip, slot.port) == address)
         };
         Ok(self.statistics.retain(
             |id| tables.services.contains_key(&id),

@@ -8,11 +8,12 @@
 //! 3. Cluster: if every ready endpoint has a node hint and one names this node, those; else the same by zone
 //!    (KEP-2433, KEP-3015, KEP-4444); else all.
 //! 4. Local: those on this node, whatever the hints.
+//! 5. Others that still serve keep the UDP flows that they have. (TCP connections need no leave to stay.)
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use daymark_model::{AddressFamily, Endpoint, Service, ServicePort, World};
+use daymark_model::{AddressFamily, Endpoint, Protocol, Service, ServicePort, World};
 
 use crate::tables::{ServiceEntry, Slot};
 use crate::view::NodeView;
@@ -34,6 +35,7 @@ pub fn entry(
     let mut local_only = Vec::new();
     let mut both = Vec::new();
     let mut cluster_only = Vec::new();
+    let mut draining = Vec::new();
     for ((ip, number), candidate) in &candidates {
         let cluster = if any_ready { candidate.ready && hints.admit(candidate) } else { candidate.fallback };
         let own = if any_local_ready { candidate.ready } else { candidate.fallback };
@@ -43,6 +45,9 @@ pub fn entry(
             (true, true) => both.push(slot),
             (true, false) => local_only.push(slot),
             (false, true) => cluster_only.push(slot),
+            (false, false) if port.protocol == Protocol::Udp && candidate.endpoint.serving => {
+                draining.push(slot);
+            }
             (false, false) => {}
         }
     }
@@ -54,6 +59,7 @@ pub fn entry(
         elsewhere: n_local == 0 && !slots.is_empty(),
         affinity_seconds: service.affinity_seconds.unwrap_or(0),
         slots,
+        draining,
         n_local,
         cluster_from,
         maglev: false,

@@ -307,11 +307,11 @@ fn claim<'a>(
     part.entries.iter().filter_map(of_entry).min_by_key(|(kind, _, _)| *kind)
 }
 
-/// The generation grows exactly when the slots change.
+/// The generation grows exactly when what is in slots changes.
 fn with_generation(entry: ServiceEntry, before: Option<&ServiceEntry>) -> ServiceEntry {
     let generation = match before {
         None => 1,
-        Some(before) if before.slots == entry.slots => before.generation,
+        Some(before) if before.slots == entry.slots && before.draining == entry.draining => before.generation,
         Some(before) => before.generation.wrapping_add(1),
     };
     ServiceEntry { generation, ..entry }

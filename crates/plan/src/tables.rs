@@ -53,10 +53,12 @@ pub struct Slot {
 /// The backends of one port of one Service in one family, and how to choose among them.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct ServiceEntry {
-    /// Bumped at each change of `slots`; its lowest bit is the parity under which slots are stored.
+    /// Bumped at each change of `slots` or `draining`; its lowest bit is the parity under which slots are stored.
     pub generation: u32,
     /// Local backends first. Empty means: refuse at once.
     pub slots: Vec<Slot>,
+    /// Backends that get no new clients but still serve: flows over UDP that have them keep them.
+    pub draining: Vec<Slot>,
     /// How many of `slots`, from the first, clients bound to policy Local may use.
     pub n_local: u32,
     /// Where those of `slots` begin that all other clients may use: they choose in

@@ -208,6 +208,10 @@ fn describe_entry(tables: &Tables, id: ServiceId, entry: &ServiceEntry) -> Strin
         writeln!(text, "  -> {}{place} for {clients}", std::net::SocketAddr::new(slot.ip, slot.port))
             .expect("String");
     }
+    for slot in &entry.draining {
+        let address = std::net::SocketAddr::new(slot.ip, slot.port);
+        writeln!(text, "  -> {address} for flows that have it").expect("String");
+    }
     if entry.slots.is_empty() {
         text.push_str("  no backend: refuse\n");
     } else if entry.n_local == 0 && tables.frontends.values().any(|f| f.service == id && f.local_only) {
