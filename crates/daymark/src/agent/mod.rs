@@ -71,6 +71,8 @@ enum Event {
 struct Agent {
     planner: Planner,
     data_plane: DataPlane,
+    /// Whose processes' sockets go to Services.
+    cgroup: PathBuf,
     zone: ZoneBuilder,
     zones: watch::Sender<Arc<Zone>>,
     speaker: daymark_speaker::Speaker,
@@ -138,6 +140,7 @@ async fn open(config: &Config) -> Result<Agent> {
     Ok(Agent {
         planner: Planner::new(view, found),
         data_plane,
+        cgroup: config.cgroup.clone(),
         zone,
         zones,
         speaker,
@@ -163,20 +166,40 @@ impl Agent {
                     self.synced = true;
                 }
                 Event::Link(link) => self.link(link),
-                Event::Sweep => {
-                    if let Err(why) = self.data_plane.gc(daymark_dataplane::monotonic_now()) {
-                        tracing::warn!(%why, "cannot sweep expired flows");
-                    }
-                }
+                Event::Sweep => self.sweep(),
             }
         }
-        if !ops.is_empty()
-            && let Err(why) = self.data_plane.apply(&ops)
-        {
-            tracing::error!(%why, "cannot program the data plane");
+        if !ops.is_empty() {
+            if let Err(why) = self.data_plane.apply(&ops) {
+                tracing::error!(%why, "cannot program the data plane");
+            }
+            self.end_stuck_sockets();
         }
         if self.synced && !self.touched.is_empty() {
             self.publish();
+        }
+    }
+
+    /// What nobody but us clears away: expired flows, statistics of what is gone, sockets that could not be
+    /// ended at once.
+    fn sweep(&mut self) {
+        if let Err(why) = self.data_plane.gc(daymark_dataplane::monotonic_now()) {
+            tracing::warn!(%why, "cannot sweep expired flows");
+        }
+        if !self.synced {
+            return;
+        }
+        if let Err(why) = self.data_plane.retain_stats(self.planner.tables()) {
+            tracing::warn!(%why, "cannot sweep statistics of what is gone");
+        }
+        self.end_stuck_sockets();
+    }
+
+    fn end_stuck_sockets(&self) {
+        match self.data_plane.end_stuck_sockets(&self.cgroup, self.planner.tables()) {
+            Ok(0) => {}
+            Ok(ended) => tracing::info!(ended, "ended UDP sockets whose backend is gone"),
+            Err(why) => tracing::warn!(%why),
         }
     }
 
