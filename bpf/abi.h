@@ -123,15 +123,16 @@ struct source_range_key {
 _Static_assert(sizeof(struct source_range_key) == 24, "source_range_key");
 
 struct settings {
-	/* What connections that must come back here are called from; 0 for a family that the node lacks. */
+	/* What connections that must come back here are called from, like node_ipv6; 0 for a family that the node
+	 * lacks. */
 	__u32 node_ipv4[4];
-	__u32 node_ipv6[4];
 	/* Host byte order, both inclusive. */
 	__u16 first_port;
 	__u16 last_port;
 	__u32 pad;
 	/* Loopback frontends belong to sockets of the node's own network namespace alone. */
 	__u64 netns_cookie;
+	__u32 node_ipv6[4];
 };
 _Static_assert(sizeof(struct settings) == 48, "settings");
 

@@ -141,7 +141,8 @@ SUBPROGRAM int still_offered(__u32 id, int offer, struct choice *choice)
 	range = offered(service, offer == OFFER_LOCAL);
 	if (offer == OFFER_FLOW) {
 		range.first = 0;
-		range.count = service->members;
+		/* An entry of an earlier version does not tell. */
+		range.count = service->members > service->slots ? service->members : service->slots;
 	}
 	search.first = range.first;
 	bpf_loop(range.count, compare_slot, &search, 0);

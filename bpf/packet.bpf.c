@@ -2,7 +2,8 @@
 /*
  * Packets, on tcx ingress. `uplink` sees what arrives from the LAN: clients of NodePort, LoadBalancer and
  * external frontends, replies of backends on other nodes, replies to masqueraded pods. `pod` sees what
- * pods send: replies of local backends, connections to the outside, traffic to other pods.
+ * pods send: replies of local backends, connections to the outside, traffic to other pods. `out`, on egress
+ * of both, sees what the node itself sends: replies of backends in its own network.
  *
  * Each program is an ordered list of questions; the first that answers decides.
  */
@@ -254,6 +255,27 @@ int pod(struct __sk_buff *skb)
 		return masquerade(skb, &packet);
 	forget_finished(&packet);
 	return forward_untranslated(skb, &packet);
+}
+
+/* The backend is the node: its replies come from the stack, routed, and only lack the frontend's address. So
+ * do the stack's own errors about packets that were translated and did not fit. */
+SEC("classifier")
+int out(struct __sk_buff *skb)
+{
+	struct packet packet = { .routed = 1 };
+
+	if (skb->ingress_ifindex || !read_network(skb, &packet))
+		return TO_STACK;
+	read_transport(skb, &packet);
+	if (packet.content == CONTENT_FLOW) {
+		struct flow *flow = bpf_map_lookup_elem(&flows, &packet.key);
+
+		/* What the node opens itself is nobody's reply. */
+		if (!flow || !(flow->flags & FLOW_REPLY))
+			return TO_STACK;
+	}
+	follow(skb, &packet);
+	return TO_STACK;
 }
 
 char LICENSE[] SEC("license") = "GPL";

@@ -97,7 +97,9 @@ struct packet {
 	__u8 content;
 	__u8 later_fragment;
 	__u8 ipv6;
-	__u8 pad[3];
+	/* On its way already: the stack has routed it. */
+	__u8 routed;
+	__u8 pad[2];
 };
 
 #define PROTOCOL_HIDDEN 255

@@ -132,7 +132,7 @@ SUBPROGRAM int forward(struct __sk_buff *skb, const struct packet *packet, const
 		fib.ipv4_src = as->source[3];
 		fib.ipv4_dst = as->target[3];
 	}
-	if (packet->ttl <= 1 || bpf_fib_lookup(skb, &fib, sizeof(fib), FIB_LOOKUP_SKIP_NEIGH))
+	if (packet->routed || packet->ttl <= 1 || bpf_fib_lookup(skb, &fib, sizeof(fib), FIB_LOOKUP_SKIP_NEIGH))
 		return TO_STACK;
 	ifindex = fib.ifindex;
 	decrement_ttl(skb, packet);

@@ -178,7 +178,7 @@ impl Control {
             let written = &mut live.entry(key.service).or_default().written[(key.parity & 1) as usize];
             *written = (*written).max(key.index + 1);
             let current = entries.get(&key.service).filter(|entry| entry.generation & 1 == key.parity);
-            if current.is_some_and(|entry| key.index < entry.members) {
+            if current.is_some_and(|entry| key.index < entry.members.max(entry.slots)) {
                 slots.entry(key.service).or_default().insert(key.index, encode::read_slot(&slot));
             }
         })?;

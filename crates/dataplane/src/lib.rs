@@ -16,6 +16,7 @@ mod links;
 mod loader;
 mod maglev;
 mod map;
+mod migrate;
 mod networks;
 mod pins;
 mod probe;
@@ -71,9 +72,8 @@ pub struct DataPlane {
 
 impl DataPlane {
     /// Loads the programs and opens the maps: those of an earlier process if there are any, whose content
-    /// is returned, else new ones. Links of an earlier process get the new programs at once if they keep
-    /// their maps; after a change of layout they get them with the next `attach_…`, when the new maps are
-    /// full.
+    /// is returned, else new ones. Maps of an earlier layout are carried over into new ones first. Then links
+    /// of an earlier process get the new programs at once.
     ///
     /// # Errors
     /// When the configuration is impossible, the BPF file system cannot be used, or the kernel refuses a
@@ -82,10 +82,23 @@ impl DataPlane {
         config.check()?;
         let pins = Pins::prepare(&config.bpffs)?;
         let maps = pins.maps();
-        let continued = maps.join("frontends").exists();
-        let programs = Programs::load(&maps, &config.sizes)?;
+        let earlier = pins.earlier_maps();
+        let continued = earlier.is_some() || maps.join("frontends").exists();
+        let programs = match &earlier {
+            None => Programs::load(&maps, &config.sizes)?,
+            Some(earlier) => {
+                let stage = pins.stage()?;
+                let programs = Programs::load(&stage, &config.sizes)?;
+                migrate::carry_over(earlier, &stage)?;
+                pins.finish(&stage)?;
+                programs
+            }
+        };
         let (control, tables) = Control::open(&maps)?;
         let (links, gone) = Links::adopt(&pins, &programs, continued)?;
+        if let Some(earlier) = &earlier {
+            migrate::catch_up(earlier, &maps)?;
+        }
         let cpus = stats::possible_cpus()?;
         let plane = Self {
             networks: Networks::open(&maps)?,
@@ -149,6 +162,7 @@ impl DataPlane {
         self.write_settings(Some(netns_cookie().map_err(failed)?))?;
         reserve_ports(&self.config.snat_ports).map_err(failed)?;
         self.links.attach_interface(&self.programs, PacketProgram::Uplink, ifindex)?;
+        self.links.attach_interface(&self.programs, PacketProgram::Out, ifindex)?;
         self.pins.remove_old_maps();
         Ok(())
     }
@@ -159,7 +173,8 @@ impl DataPlane {
     /// When there is no such interface, or the kernel refuses.
     pub fn attach_pod(&self, ifindex: u32) -> Result<(), Error> {
         self.pod_links.put(&ifindex, &1)?;
-        self.links.attach_interface(&self.programs, PacketProgram::Pod, ifindex)
+        self.links.attach_interface(&self.programs, PacketProgram::Pod, ifindex)?;
+        self.links.attach_interface(&self.programs, PacketProgram::Out, ifindex)
     }
 
     /// Forgets a pod's interface, which may be gone already.
@@ -168,7 +183,8 @@ impl DataPlane {
     /// When the pins cannot be changed.
     pub fn detach_pod(&self, ifindex: u32) -> Result<(), Error> {
         self.pod_links.delete(&ifindex)?;
-        self.links.detach_interface(PacketProgram::Pod, ifindex)
+        self.links.detach_interface(PacketProgram::Pod, ifindex)?;
+        self.links.detach_interface(PacketProgram::Out, ifindex)
     }
 
     /// Says who belongs to the cluster beside nodes and pods, e.g. when nodes join.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::Error;
 use crate::pins::Pins;
-use crate::programs::{PacketProgram, Programs, SOCKET_PROGRAMS, TCX_INGRESS};
+use crate::programs::{PacketProgram, Programs, SOCKET_PROGRAMS};
 use crate::sys;
 
 /// What a pinned link's name says.
@@ -19,7 +19,7 @@ use crate::sys;
 enum LinkName {
     /// `cgroup-PROGRAM-HASH`, the hash being of the cgroup's path.
     Cgroup { program: &'static str },
-    /// `uplink-IFINDEX` or `pod-IFINDEX`.
+    /// `uplink-IFINDEX`, `pod-IFINDEX` or `out-IFINDEX`.
     Interface { program: PacketProgram, ifindex: u32 },
 }
 
@@ -31,8 +31,7 @@ impl LinkName {
             return Some(LinkName::Cgroup { program });
         }
         let (program, ifindex) = name.split_once('-')?;
-        let program =
-            [PacketProgram::Uplink, PacketProgram::Pod].into_iter().find(|p| p.name() == program)?;
+        let program = PacketProgram::ALL.into_iter().find(|p| p.name() == program)?;
         Some(LinkName::Interface { program, ifindex: ifindex.parse().ok()? })
     }
 }
@@ -153,7 +152,7 @@ impl Links {
         Ok(())
     }
 
-    /// Puts a packet program on ingress of an interface.
+    /// Puts a packet program where it belongs on an interface.
     pub fn attach_interface(
         &self,
         programs: &Programs,
@@ -161,14 +160,16 @@ impl Links {
         ifindex: u32,
     ) -> Result<(), Error> {
         let name = interface_link(program, ifindex);
-        self.put(&name, programs.fd(program.name()), |info| info.ifindex() == ifindex, ifindex, TCX_INGRESS)
-            .map_err(|failure| {
+        let is_right = |info: &sys::LinkInfo| info.ifindex() == ifindex;
+        self.put(&name, programs.fd(program.name()), is_right, ifindex, program.attach_type()).map_err(
+            |failure| {
                 failure.attaching(|source| Error::Attach {
                     program: program.name(),
                     target: format!("interface {ifindex}"),
                     source,
                 })
-            })
+            },
+        )
     }
 
     /// Detaches the program; one that is not there is no error.

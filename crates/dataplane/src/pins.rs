@@ -82,6 +82,33 @@ impl Pins {
         Ok(names)
     }
 
+    /// The maps of the newest earlier ABI version, if there are any and none of ours.
+    pub fn earlier_maps(&self) -> Option<PathBuf> {
+        if self.maps().join("frontends").exists() {
+            return None;
+        }
+        let mut versions =
+            (1..abi::ABI_VERSION).rev().map(|version| self.root.join(format!("maps-v{version}")));
+        versions.find(|maps| maps.join("frontends").exists())
+    }
+
+    /// An empty place for maps that are to be filled before they become ours.
+    pub fn stage(&self) -> Result<PathBuf, Error> {
+        let stage = self.root.join(format!("maps-v{}-new", abi::ABI_VERSION));
+        if stage.exists() {
+            std::fs::remove_dir_all(&stage).map_err(failed("remove", &stage))?;
+        }
+        std::fs::create_dir(&stage).map_err(failed("create", &stage))?;
+        Ok(stage)
+    }
+
+    /// Makes the maps of a stage ours, all at once.
+    pub fn finish(&self, stage: &Path) -> Result<(), Error> {
+        let maps = self.maps();
+        std::fs::remove_dir(&maps).map_err(failed("remove", &maps))?;
+        std::fs::rename(stage, &maps).map_err(failed("rename", stage))
+    }
+
     /// Removes maps of other ABI versions; nothing uses them once every link has this version's programs.
     pub fn remove_old_maps(&self) {
         let current = self.maps();

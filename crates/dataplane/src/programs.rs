@@ -15,6 +15,7 @@ const CGROUP_SOCK: u32 = 9;
 pub(crate) const CGROUP_SOCK_ADDR: u32 = 18;
 /// Numbers of `enum bpf_attach_type`.
 pub(crate) const TCX_INGRESS: u32 = 46;
+const TCX_EGRESS: u32 = 47;
 pub(crate) const INET4_CONNECT: u32 = 10;
 const SOCK_RELEASE: u32 = 34;
 
@@ -38,13 +39,25 @@ pub enum PacketProgram {
     Uplink,
     /// On ingress of the node's side of a pod's veth: what the pod sends.
     Pod,
+    /// On egress of both: what the node itself sends.
+    Out,
 }
 
 impl PacketProgram {
+    pub(crate) const ALL: [Self; 3] = [Self::Uplink, Self::Pod, Self::Out];
+
+    pub(crate) const fn attach_type(self) -> u32 {
+        match self {
+            PacketProgram::Uplink | PacketProgram::Pod => TCX_INGRESS,
+            PacketProgram::Out => TCX_EGRESS,
+        }
+    }
+
     pub(crate) const fn name(self) -> &'static str {
         match self {
             PacketProgram::Uplink => "uplink",
             PacketProgram::Pod => "pod",
+            PacketProgram::Out => "out",
         }
     }
 }
@@ -62,7 +75,7 @@ impl Programs {
     /// Loads every program; their maps are those pinned in the directory, or new ones pinned there.
     pub fn load(maps: &Path, sizes: &Sizes) -> Result<Self, Error> {
         let entries_of = |map: &str| sizes.entries(map);
-        let packet = [PacketProgram::Uplink, PacketProgram::Pod].map(|program| Wanted {
+        let packet = PacketProgram::ALL.map(|program| Wanted {
             name: program.name(),
             program_type: SCHED_CLS,
             attach_type: 0,

@@ -9,6 +9,7 @@ use std::path::Path;
 
 pub mod diag;
 mod load;
+pub mod raw;
 
 pub use load::*;
 
