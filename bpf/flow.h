@@ -105,14 +105,14 @@ INLINE bool is_served_now(const struct packet *packet)
 INLINE bool is_superseded(const struct packet *packet, struct flow *flow, __u64 now)
 {
 	__u8 protocol = packet->key.protocol;
-	bool opens = opens_tcp(packet);
+	bool new = opens(packet);
 	struct choice choice = {};
 
-	if (is_expired(flow, protocol, now) || (opens && is_closing(flow->flags)))
+	if (is_expired(flow, protocol, now) || (new && is_closing(flow->flags)))
 		return true;
 	if (flow->flags & FLOW_REPLY)
 		return false;
-	if (protocol != IPPROTO_UDP && !(opens && !(flow->flags & FLOW_ANSWERED)))
+	if (protocol != IPPROTO_UDP && !(new && !(flow->flags & FLOW_ANSWERED)))
 		return false;
 	if (!flow->service)
 		return is_served_now(packet);
@@ -156,7 +156,7 @@ SUBPROGRAM int track(const struct packet *packet, struct flow *flow, __u64 now)
 
 	if (flow->flags & FLOW_REPLY)
 		seen |= FLOW_ANSWERED;
-	if (packet->key.protocol == IPPROTO_TCP) {
+	if (is_connected(packet->key.protocol)) {
 		if (packet->tcp_flags & TCP_RST)
 			seen |= FLOW_RESET;
 		if (packet->tcp_flags & TCP_FIN)
@@ -209,16 +209,16 @@ SUBPROGRAM int forget_finished(const struct packet *packet)
 	struct flow_key replies;
 	struct flow *flow;
 
-	if (!packet || !opens_tcp(packet))
+	if (!packet || !opens(packet))
 		return 0;
 	copy_ip(replies.source, packet->key.target);
 	copy_ip(replies.target, packet->key.source);
 	replies.source_port = packet->key.target_port;
 	replies.target_port = packet->key.source_port;
-	replies.protocol = IPPROTO_TCP;
+	replies.protocol = packet->key.protocol;
 	replies.pad[0] = replies.pad[1] = replies.pad[2] = 0;
 	flow = bpf_map_lookup_elem(&flows, &replies);
-	if (flow && (is_closing(flow->flags) || is_expired(flow, IPPROTO_TCP, bpf_ktime_get_ns())))
+	if (flow && (is_closing(flow->flags) || is_expired(flow, replies.protocol, bpf_ktime_get_ns())))
 		remove_both(&replies, flow);
 	return 0;
 }

@@ -60,7 +60,7 @@ INLINE bool read_quoted(struct __sk_buff *skb, const struct packet *packet, stru
 	}
 	quoted->key.source_port = ports[0];
 	quoted->key.target_port = ports[1];
-	return quoted->key.protocol == IPPROTO_TCP || quoted->key.protocol == IPPROTO_UDP;
+	return is_connected(quoted->key.protocol) || quoted->key.protocol == IPPROTO_UDP;
 }
 
 /*

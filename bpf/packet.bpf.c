@@ -44,6 +44,11 @@ INLINE __u32 hash_of_client(const struct packet *packet)
 	return hash ? hash : 1;
 }
 
+/* How a client enters a Service. */
+#define POLICY_LOCAL 1
+/* Its replies come through this node, whoever gives them. */
+#define KEEP_CLIENT 2
+
 INLINE int choose_backend(const struct packet *packet, __u32 id, int local, struct backend *backend)
 {
 	struct client client;
@@ -53,7 +58,8 @@ INLINE int choose_backend(const struct packet *packet, __u32 id, int local, stru
 	return choose(id, local, &client, backend);
 }
 
-SUBPROGRAM int enter_chosen(struct __sk_buff *skb, const struct packet *packet, const struct backend *backend)
+SUBPROGRAM int enter_chosen(struct __sk_buff *skb, const struct packet *packet, const struct backend *backend,
+			    int keep_client)
 {
 	if (!packet || !backend)
 		return DROP;
@@ -66,7 +72,7 @@ SUBPROGRAM int enter_chosen(struct __sk_buff *skb, const struct packet *packet, 
 	if (!node)
 		return DROP;
 	/* A pod that reaches itself must be answered by someone else. */
-	keep_source = (backend->flags & SLOT_LOCAL) && !same_ip(backend->ip, packet->key.source);
+	keep_source = (keep_client || (backend->flags & SLOT_LOCAL)) && !same_ip(backend->ip, packet->key.source);
 	copy_ip(to.source, keep_source ? packet->key.source : address_of(node, packet));
 	to.source_port = packet->key.source_port;
 	copy_ip(to.target, backend->ip);
@@ -87,19 +93,19 @@ SUBPROGRAM int enter_chosen(struct __sk_buff *skb, const struct packet *packet, 
  * interface on this node and are translated there, so its client's address is kept. Those of another
  * node's backend must be called back here by the node's address.
  */
-SUBPROGRAM int enter_service(struct __sk_buff *skb, const struct packet *packet, __u32 id, int local)
+SUBPROGRAM int enter_service(struct __sk_buff *skb, const struct packet *packet, __u32 id, int how)
 {
 	if (!packet)
 		return DROP;
 
 	struct backend backend = {};
 
-	switch (choose_backend(packet, id, local, &backend)) {
+	switch (choose_backend(packet, id, how & POLICY_LOCAL, &backend)) {
 	case VERDICT_CHOSEN:
 		/* The middle of a connection that no table remembers: its backend is unknown. */
-		if (packet->key.protocol == IPPROTO_TCP && !opens_tcp(packet))
+		if (is_connected(packet->key.protocol) && !opens(packet))
 			return refuse(skb, packet);
-		return enter_chosen(skb, packet, &backend);
+		return enter_chosen(skb, packet, &backend, how & KEEP_CLIENT);
 	case VERDICT_REFUSE:
 		count_refusal(id);
 		return refuse(skb, packet);
@@ -109,10 +115,19 @@ SUBPROGRAM int enter_service(struct __sk_buff *skb, const struct packet *packet,
 	}
 }
 
-SUBPROGRAM int serve(struct __sk_buff *skb, const struct packet *packet, __u32 source_network)
+/* A Service, and how a client enters it. */
+struct entry {
+	__u32 service;
+	__u32 how;
+};
+
+#define ENTER 0
+
+/* Which Service a packet enters, and how: ENTER if any. */
+SUBPROGRAM int find_entry(const struct packet *packet, __u32 source_network, int from_pod, struct entry *entry)
 {
-	if (!packet)
-		return UNHANDLED;
+	if (!packet || !entry)
+		return DROP;
 
 	struct frontend_key key = {};
 	struct frontend *frontend;
@@ -121,16 +136,32 @@ SUBPROGRAM int serve(struct __sk_buff *skb, const struct packet *packet, __u32 s
 	key.port = packet->key.target_port;
 	key.protocol = packet->key.protocol;
 	frontend = bpf_map_lookup_elem(&frontends, &key);
-	/* Cluster IPs are translated at sockets; as a packet they come from outside or evade the policy. */
-	if (!frontend || frontend->kind == KIND_CLUSTER_IP)
+	if (!frontend)
+		return UNHANDLED;
+	/* Cluster IPs are translated at sockets; as a packet they come from outside or evade the policy. But no
+	 * program is asked when a socket of SCTP connects. */
+	if (frontend->kind == KIND_CLUSTER_IP && (key.protocol != IPPROTO_SCTP || !from_pod))
 		return UNHANDLED;
 	if ((frontend->flags & FRONTEND_SOURCE_CHECKED) &&
 	    !source_allowed(frontend->service, packet->key.source)) {
 		count(COUNT_DROP_SOURCE_RANGE);
 		return DROP;
 	}
-	return enter_service(skb, packet, frontend->service,
-			     (frontend->flags & FRONTEND_LOCAL_ONLY) && !in_cluster(source_network));
+	entry->service = frontend->service;
+	entry->how = from_pod ? KEEP_CLIENT : 0;
+	/* Clients in the cluster reach external frontends as under policy Cluster. */
+	if ((frontend->flags & FRONTEND_LOCAL_ONLY) &&
+	    (frontend->kind == KIND_CLUSTER_IP || !in_cluster(source_network)))
+		entry->how |= POLICY_LOCAL;
+	return ENTER;
+}
+
+INLINE int serve(struct __sk_buff *skb, const struct packet *packet, __u32 source_network, bool from_pod)
+{
+	struct entry entry = {};
+	int action = find_entry(packet, source_network, from_pod, &entry);
+
+	return action == ENTER ? enter_service(skb, packet, entry.service, entry.how) : action;
 }
 
 /* Addresses that only Services use: what no frontend served above must not wander on. */
@@ -178,7 +209,7 @@ int uplink(struct __sk_buff *skb)
 	if (action != UNHANDLED)
 		return action;
 	if (packet.content == CONTENT_FLOW) {
-		action = serve(skb, &packet, source);
+		action = serve(skb, &packet, source, false);
 		if (action != UNHANDLED)
 			return action;
 	}
@@ -242,7 +273,7 @@ int pod(struct __sk_buff *skb)
 		return action;
 	target = network_of(packet.key.target);
 	if (packet.content == CONTENT_FLOW) {
-		action = serve(skb, &packet, NETWORK_POD);
+		action = serve(skb, &packet, NETWORK_POD, true);
 		if (action != UNHANDLED)
 			return action;
 	}

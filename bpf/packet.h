@@ -93,6 +93,7 @@ struct packet {
 	__u16 length;
 	/* Or hop limit. */
 	__u8 ttl;
+	/* Of SCTP, what would say the same in TCP. */
 	__u8 tcp_flags;
 	__u8 content;
 	__u8 later_fragment;
@@ -109,9 +110,15 @@ INLINE bool is_icmp(__u8 protocol)
 	return protocol == IPPROTO_ICMP || protocol == NEXT_ICMPV6;
 }
 
-INLINE bool opens_tcp(const struct packet *packet)
+/* Whether the protocol has connections, with a beginning and an end that their packets tell. */
+INLINE bool is_connected(__u8 protocol)
 {
-	return packet->key.protocol == IPPROTO_TCP && (packet->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+	return protocol == IPPROTO_TCP || protocol == IPPROTO_SCTP;
+}
+
+INLINE bool opens(const struct packet *packet)
+{
+	return is_connected(packet->key.protocol) && (packet->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
 }
 
 INLINE bool is_zero(const __u32 *ip)

@@ -3,7 +3,7 @@
 #ifndef DAYMARK_READ_H
 #define DAYMARK_READ_H
 
-#include "packet.h"
+#include "sctp.h"
 
 /* Where the transport header of an IPv6 packet is, and what came before it. */
 struct headers {
@@ -171,6 +171,16 @@ INLINE void read_ports(struct __sk_buff *skb, struct packet *packet)
 			return;
 		packet->key.source_port = udp.source;
 		packet->key.target_port = udp.dest;
+		packet->content = CONTENT_FLOW;
+	} else if (packet->key.protocol == IPPROTO_SCTP) {
+		struct sctphdr sctp;
+
+		/* The checksum covers the whole, of which a fragment is a part. */
+		if (packet->fragment || bpf_skb_load_bytes(skb, packet->transport, &sctp, sizeof(sctp)))
+			return;
+		packet->key.source_port = sctp.source;
+		packet->key.target_port = sctp.target;
+		packet->tcp_flags = flags_of_chunk(sctp.first_chunk);
 		packet->content = CONTENT_FLOW;
 	} else if (packet->key.protocol == (packet->ipv6 ? NEXT_ICMPV6 : IPPROTO_ICMP)) {
 		read_icmp(skb, packet);

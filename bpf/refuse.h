@@ -192,7 +192,7 @@ INLINE int refuse(struct __sk_buff *skb, const struct packet *packet)
 {
 	if (packet->key.protocol == IPPROTO_TCP && !packet->later_fragment)
 		return send_reset(skb, packet);
-	if (packet->key.protocol == IPPROTO_UDP)
+	if (packet->key.protocol == IPPROTO_UDP || packet->key.protocol == IPPROTO_SCTP)
 		return send_unreachable(skb, packet);
 	return DROP;
 }

@@ -3,7 +3,7 @@
 #ifndef DAYMARK_REWRITE_H
 #define DAYMARK_REWRITE_H
 
-#include "packet.h"
+#include "sctp.h"
 
 /* Since 6.16; older kernels refuse it, and know no better. */
 #define CSUM_IPV6 0x80
@@ -74,7 +74,9 @@ SUBPROGRAM int rewrite(struct __sk_buff *skb, const struct packet *packet, const
 		rewrite_echo(skb, packet, new_ports[0] | new_ports[1], ips, ports);
 		return 0;
 	}
-	if (packet->key.protocol == IPPROTO_UDP) {
+	if (packet->key.protocol == IPPROTO_SCTP) {
+		rewrite_sctp(skb, packet, new_ports);
+	} else if (packet->key.protocol == IPPROTO_UDP) {
 		__u32 check = transport + __builtin_offsetof(struct udphdr, check);
 
 		replace_pseudo(skb, packet, check, ips, BPF_F_MARK_MANGLED_0);

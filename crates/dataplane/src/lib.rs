@@ -39,7 +39,7 @@ use ipnet::IpNet;
 pub use config::{Config, Sizes};
 pub use error::{ApplyError, Error, MapError};
 pub use pins::remove;
-pub use probe::{MissingFeature, probe};
+pub use probe::{MissingFeature, probe, speaks_sctp};
 pub use programs::{PacketProgram, Verdict};
 pub use stats::{ServiceStats, Stats};
 

@@ -66,3 +66,12 @@ pub fn probe() -> Result<(), MissingFeature> {
         .map_err(missing("attach BPF programs to interfaces (tcx)", "CONFIG_NET_XGRESS"))?;
     Ok(())
 }
+
+/// Whether this kernel has sockets of SCTP. Without, packets of SCTP are still translated, for other machines.
+pub fn speaks_sctp() -> bool {
+    // SAFETY: no pointers.
+    let fd =
+        unsafe { libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, libc::IPPROTO_SCTP) };
+    // SAFETY: the descriptor is ours if there is one.
+    fd >= 0 && unsafe { libc::close(fd) } == 0
+}
