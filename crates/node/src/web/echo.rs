@@ -1,12 +1,13 @@
 //! TCP and UDP echo.
 
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, UdpSocket};
+
+use super::listen;
 
 /// Sends back what TCP clients send.
 pub async fn tcp(port: u16) -> Result<(), String> {
-    let listener = TcpListener::bind(("0.0.0.0", port)).await;
-    let listener = listener.map_err(|error| format!("cannot listen on TCP port {port}: {error}"))?;
+    let listener =
+        listen::tcp(port).await.map_err(|error| format!("cannot listen on TCP port {port}: {error}"))?;
     tokio::spawn(async move {
         loop {
             let Ok((mut stream, _)) = listener.accept().await else {
@@ -25,8 +26,8 @@ pub async fn tcp(port: u16) -> Result<(), String> {
 
 /// Sends back what UDP clients send; to `hostname` and `clientip` it answers with those.
 pub async fn udp(port: u16, pod: String) -> Result<(), String> {
-    let socket = UdpSocket::bind(("0.0.0.0", port)).await;
-    let socket = socket.map_err(|error| format!("cannot listen on UDP port {port}: {error}"))?;
+    let socket =
+        listen::udp(port).await.map_err(|error| format!("cannot listen on UDP port {port}: {error}"))?;
     tokio::spawn(async move {
         let mut buffer = vec![0; 65_536];
         loop {
@@ -34,7 +35,7 @@ pub async fn udp(port: u16, pod: String) -> Result<(), String> {
             let Ok((count, client)) = socket.recv_from(&mut buffer).await else { continue };
             let answer = match buffer[..count].trim_ascii() {
                 b"hostname" => format!("{pod}\n").into_bytes(),
-                b"clientip" => format!("{}\n", client.ip()).into_bytes(),
+                b"clientip" => format!("{}\n", listen::client(client).ip()).into_bytes(),
                 _ => buffer[..count].to_vec(),
             };
             let _ = socket.send_to(&answer, client).await;

@@ -50,9 +50,11 @@ fn namespace_of(resolv_conf: &str) -> Option<String> {
 
 /// The address that the kernel would use towards elsewhere. Nothing is sent.
 fn own_address() -> Option<String> {
-    let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
-    socket.connect("192.0.2.1:9").ok()?;
-    Some(socket.local_addr().ok()?.ip().to_string())
+    [("0.0.0.0:0", "192.0.2.1:9"), ("[::]:0", "[2001:db8::1]:9")].into_iter().find_map(|(any, elsewhere)| {
+        let socket = std::net::UdpSocket::bind(any).ok()?;
+        socket.connect(elsewhere).ok()?;
+        Some(socket.local_addr().ok()?.ip().to_string())
+    })
 }
 
 #[cfg(test)]

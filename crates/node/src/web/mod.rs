@@ -3,6 +3,7 @@
 mod client;
 mod echo;
 mod identity;
+mod listen;
 mod page;
 mod server;
 

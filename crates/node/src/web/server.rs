@@ -12,11 +12,11 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::json;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::client::{self, TIER_HEADER};
 use super::identity::Identity;
+use super::listen;
 use super::page::{self, Visit};
 
 /// More tiers than this are taken for a loop.
@@ -38,8 +38,8 @@ type Client = ConnectInfo<SocketAddr>;
 
 /// Serves until SIGTERM or SIGINT, then finishes open requests.
 pub async fn run(port: u16, identity: Identity) -> Result<(), String> {
-    let listener = TcpListener::bind(("0.0.0.0", port)).await;
-    let listener = listener.map_err(|error| format!("cannot listen on port {port}: {error}"))?;
+    let listener =
+        listen::tcp(port).await.map_err(|error| format!("cannot listen on port {port}: {error}"))?;
     let mut term = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
     println!("{} ({}) listens on port {port}", identity.pod, identity.version);
@@ -74,7 +74,10 @@ fn router(site: Arc<Site>) -> Router {
     Router::new()
         .route("/", get(home))
         .route("/hostname", get(|State(site): Shared| async move { format!("{}\n", site.identity.pod) }))
-        .route("/clientip", get(|ConnectInfo(client): Client| async move { format!("{}\n", client.ip()) }))
+        .route(
+            "/clientip",
+            get(|ConnectInfo(client): Client| async move { format!("{}\n", listen::client(client).ip()) }),
+        )
         .route("/json", get(facts))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
@@ -99,6 +102,7 @@ async fn home(State(site): Shared, ConnectInfo(client): Client, headers: HeaderM
     };
     let failed = backend.as_ref().is_some_and(|(_, answer)| answer.is_err());
     let status = if failed { StatusCode::BAD_GATEWAY } else { StatusCode::OK };
+    let client = listen::client(client);
     let visit = Visit { identity: &site.identity, client, number, headers: &headers, backend: &backend };
     if wants_html(&headers) {
         (status, [(header::CACHE_CONTROL, "no-store")], Html(page::html(&visit))).into_response()
@@ -116,7 +120,7 @@ fn wants_html(headers: &HeaderMap) -> bool {
 }
 
 async fn facts(State(site): Shared, ConnectInfo(client): Client) -> Response {
-    let requests = site.requests.load(Ordering::Relaxed);
+    let (requests, client) = (site.requests.load(Ordering::Relaxed), listen::client(client));
     Json(json!({
         "pod": site.identity.pod, "namespace": site.identity.namespace, "node": site.identity.node,
         "ip": site.identity.ip, "version": site.identity.version,
