@@ -1,7 +1,8 @@
 //! Objects that every cluster has from its first start, and that come back at every later one.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
+use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use crate::error::ApiError;
@@ -96,10 +97,16 @@ fn kubernetes_service(config: &Config) -> Value {
             }],
         },
     });
-    if let Some(first) = config.service_cidrs.first().and_then(|cidr| cidr.hosts().next()) {
+    if let Some(first) = config.service_cidrs.first().and_then(first_address) {
         service["spec"]["clusterIP"] = first.to_string().into();
     }
     service
+}
+
+/// The first address that a Service can have. (`IpNet::hosts` begins with the network's own for IPv6.)
+fn first_address(cidr: &IpNet) -> Option<IpAddr> {
+    let network = cidr.network();
+    cidr.hosts().find(|ip| *ip != network)
 }
 
 fn kubernetes_endpoints(advertise: SocketAddr) -> Value {

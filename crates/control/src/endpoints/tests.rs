@@ -35,6 +35,18 @@ fn endpoints_hold_ready_and_unready_addresses() {
 }
 
 #[test]
+fn endpoints_hold_addresses_of_the_primary_family_alone() {
+    let dual = SERVICE
+        .replace("spec: {selector", "spec: {ipFamilies: [IPv6, IPv4], selector")
+        .replace("podIP: 10.0.0.2", "podIP: 10.0.0.2, podIPs: [{ip: 10.0.0.2}, {ip: 'fd00::2'}]");
+    let decision = decide(&dual);
+    let Action::Create { body, .. } = &decision.actions[0] else { panic!("a creation") };
+    assert_eq!(body["subsets"].as_array().map(Vec::len), Some(1));
+    assert_eq!(body["subsets"][0]["addresses"][0]["ip"], "fd00::2");
+    assert_eq!(body["subsets"][0]["notReadyAddresses"], serde_json::Value::Null, "it has no such address");
+}
+
+#[test]
 fn endpoints_go_with_their_service_unless_they_are_a_lock() {
     let alone = "kind: Endpoints\nmetadata: {namespace: shop, name: web}\n";
     assert_eq!(words(&decide(alone)), ["delete Endpoints web"]);

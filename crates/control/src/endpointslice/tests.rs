@@ -140,6 +140,36 @@ fn what_is_right_is_left_alone_and_changes_stay_in_their_slice() {
 }
 
 #[test]
+fn each_family_of_the_service_has_slices_that_come_and_go_with_it() {
+    let service =
+        |families: &str| SERVICE.replace("ipFamilies: [IPv4]", &format!("ipFamilies: [{families}]"));
+    let both = "podIP: 10.0.0.1, podIPs: [{ip: 10.0.0.1}, {ip: 'fd00::1'}]";
+    let pods = pod("a", "10.0.0.1", 8080, true).replace("podIP: 10.0.0.1", both)
+        + &pod("old", "10.0.0.2", 8080, true);
+    let mut state = testing::state(&(service("IPv6, IPv4") + &pods));
+    let decision = testing::decide(&state, super::decide, "shop/web");
+    let mut slices: Vec<(String, Vec<String>)> = created(&decision)
+        .iter()
+        .map(|slice| {
+            let endpoints = slice["endpoints"].as_array().unwrap();
+            let ips = endpoints.iter().map(|e| e["addresses"][0].as_str().unwrap().to_owned()).collect();
+            (slice["addressType"].as_str().unwrap().to_owned(), ips)
+        })
+        .collect();
+    slices.sort();
+    let strings = |ips: &[&str]| ips.iter().map(|ip| (*ip).to_owned()).collect::<Vec<_>>();
+    let (four, six) = (strings(&["10.0.0.1", "10.0.0.2"]), strings(&["fd00::1"]));
+    assert_eq!(slices, [("IPv4".to_owned(), four), ("IPv6".to_owned(), six)]);
+
+    settle(&mut state, decision);
+    let single = service("IPv6").replace("name: web,", "name: web, resourceVersion: '9',");
+    state.upsert(testing::object(&single), std::time::Duration::ZERO);
+    let said = words(&testing::decide(&state, super::decide, "shop/web"));
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].starts_with("delete EndpointSlice web-"), "{said:?}");
+}
+
+#[test]
 fn external_names_lose_their_slices_and_foreign_slices_are_left_alone() {
     let slice = "
 ---

@@ -30,9 +30,6 @@ const CONDITION: &str = "daymark.dev/LoadBalancerAddress";
 /// 4. Services that are no longer of the type or class lose what we assigned.
 pub fn decide(view: &View<'_>, _: &ObjectName) -> Decision {
     let pools = &view.config.load_balancer_pools;
-    if pools.is_empty() {
-        return Decision::default();
-    }
     let mut decision = Decision::default();
     let mut ours: Vec<&Arc<Service>> = Vec::new();
     for service in view.state.services.iter() {
@@ -50,8 +47,10 @@ pub fn decide(view: &View<'_>, _: &ObjectName) -> Decision {
         let have = assigned(service);
         let keeps = !have.is_empty()
             && have.iter().all(|ip| contains(pools, *ip) && !taken.contains(ip))
-            && requested(service).is_none_or(|wish| wish.is_ok_and(|w| w == have))
-            && families(service).len() == have.len();
+            && match requested(service) {
+                Some(wish) => wish.is_ok_and(|wish| wish == have),
+                None => served(service, pools).is_ok_and(|six| have.iter().map(IpAddr::is_ipv6).eq(six)),
+            };
         if keeps {
             taken.extend(have);
         } else {
@@ -111,11 +110,21 @@ fn requested(service: &Service) -> Option<Result<Vec<IpAddr>, String>> {
     Some(text.split(',').map(parse).collect())
 }
 
-/// Whether each family that the Service needs an address of is IPv6.
-fn families(service: &Service) -> Vec<bool> {
+/// Whether each family that the Service gets an address of is IPv6. A family that no pool has is left out
+/// where the Service does not insist on it.
+fn served(service: &Service, pools: &[AddressRange]) -> Result<Vec<bool>, String> {
     let spec = service.spec.as_ref();
     let families = spec.and_then(|s| s.ip_families.as_ref()).filter(|f| !f.is_empty());
-    families.map_or_else(|| vec![false], |f| f.iter().map(|f| f == "IPv6").collect())
+    let wanted = families.map_or_else(|| vec![false], |f| f.iter().map(|f| f == "IPv6").collect());
+    let (served, missing): (Vec<bool>, Vec<bool>) =
+        wanted.into_iter().partition(|six| pools.iter().any(|pool| pool.first.is_ipv6() == *six));
+    let insists = spec.and_then(|s| s.ip_family_policy.as_deref()) == Some("RequireDualStack");
+    match missing.first() {
+        Some(six) if insists || served.is_empty() => {
+            Err(format!("no address pool has {} addresses", if *six { "IPv6" } else { "IPv4" }))
+        }
+        _ => Ok(served),
+    }
 }
 
 fn contains(pools: &[AddressRange], ip: IpAddr) -> bool {
@@ -140,7 +149,7 @@ fn choose(
         return Ok(wish);
     }
     let mut chosen = Vec::new();
-    for v6 in families(service) {
+    for v6 in served(service, pools)? {
         let free = pools
             .iter()
             .flat_map(AddressRange::addresses)

@@ -47,6 +47,22 @@ fn an_exhausted_pool_is_told_once() {
 }
 
 #[test]
+fn a_family_without_a_pool_is_left_out_or_told() {
+    let dual = |policy: &str, ip: &str| {
+        service("a", &format!(", ipFamilies: [IPv6, IPv4], ipFamilyPolicy: {policy}"), ip)
+    };
+    let prefers = decide(&dual("PreferDualStack", ""));
+    assert_eq!(prefers[1], r#"event IPAllocated Assigned IP ["172.30.0.200"]"#);
+    assert_eq!(decide(&dual("PreferDualStack", "172.30.0.200")), Vec::<String>::new(), "and it stays");
+    for spec in [dual("RequireDualStack", ""), service("a", ", ipFamilies: [IPv6]", "")] {
+        let said = decide(&spec);
+        assert!(said[1].contains("no address pool has IPv6 addresses"), "{said:?}");
+    }
+    let one = ", ipFamilies: [IPv4, IPv6], ipFamilyPolicy: PreferDualStack, loadBalancerIP: 172.30.0.201";
+    assert_eq!(decide(&service("a", one, "172.30.0.201")), Vec::<String>::new(), "one wish is enough");
+}
+
+#[test]
 fn wishes_are_granted_if_free_and_in_the_pool() {
     assert!(decide(&service("a", ", loadBalancerIP: 172.30.0.201", ""))[0].contains("172.30.0.201"));
     let annotated = service("a", "", "")
