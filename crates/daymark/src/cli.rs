@@ -2,8 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
-use ipnet::Ipv4Net;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use daymark_model::{AddressFamily, PerFamily};
+use ipnet::IpNet;
+
+use crate::cluster::spec::parse_cidrs;
 
 const AFTER: &str = "Examples:
   daymark up                       a cluster of two nodes, ready in about a second
@@ -65,6 +68,7 @@ pub struct Named {
   daymark up
   daymark up --nodes 3 --name demo
   daymark up --no-egress --api-port 16443
+  daymark up --ip-family dual      pods, nodes and Services have IPv4 and IPv6 addresses
   daymark up --foreground          for init systems: stays, and stops the cluster on SIGTERM")]
 pub struct Up {
     #[command(flatten)]
@@ -78,18 +82,41 @@ pub struct Up {
     /// Port of the API server on 127.0.0.1 and on the LAN [default: 6443]
     #[arg(long)]
     pub api_port: Option<u16>,
-    /// The nodes' network [default: a free 172.30.N.0/24]
-    #[arg(long, value_name = "CIDR")]
-    pub lan: Option<Ipv4Net>,
-    /// The pods' network [default: a free 10.N.0.0/16]
-    #[arg(long, value_name = "CIDR")]
-    pub pod_cidr: Option<Ipv4Net>,
-    /// Where cluster IPs come from [default: a free 10.N.0.0/16]
-    #[arg(long, value_name = "CIDR")]
-    pub service_cidr: Option<Ipv4Net>,
+    /// The IP families of nodes, pods and Services [default: ipv4]
+    #[arg(long, value_enum)]
+    pub ip_family: Option<IpFamily>,
+    /// The nodes' network [default: a free 172.30.N.0/24, fd00:172:30:N::/64]
+    #[arg(long, value_name = "CIDR[,CIDR]", value_parser = parse_cidrs)]
+    pub lan: Option<PerFamily<IpNet>>,
+    /// The pods' network [default: a free 10.N.0.0/16, fd00:10:N::/56]
+    #[arg(long, value_name = "CIDR[,CIDR]", value_parser = parse_cidrs)]
+    pub pod_cidr: Option<PerFamily<IpNet>>,
+    /// Where cluster IPs come from; the first is of the primary family [default: a free 10.N.0.0/16,
+    /// fd00:10:N::/112]
+    #[arg(long, value_name = "CIDR[,CIDR]", value_parser = parse_cidrs)]
+    pub service_cidr: Option<PerFamily<IpNet>>,
     /// Stay in the foreground and stop the cluster on SIGINT or SIGTERM
     #[arg(long)]
     pub foreground: bool,
+}
+
+/// What `--ip-family` may say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum IpFamily {
+    Ipv4,
+    Ipv6,
+    /// Both; IPv4 is primary unless the first CIDR given is of IPv6
+    Dual,
+}
+
+impl IpFamily {
+    pub fn families(self) -> &'static [AddressFamily] {
+        match self {
+            IpFamily::Ipv4 => &[AddressFamily::Ipv4],
+            IpFamily::Ipv6 => &[AddressFamily::Ipv6],
+            IpFamily::Dual => &AddressFamily::BOTH,
+        }
+    }
 }
 
 #[derive(Args)]

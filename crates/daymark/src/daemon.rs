@@ -64,16 +64,16 @@ fn api_config(cluster: &Cluster) -> Result<Config> {
         server_key_pem: server.key,
         kubelet_client_cert_pem: kubelet.cert,
         kubelet_client_key_pem: kubelet.key,
-        service_cidrs: vec![spec.service_cidr.into()],
-        dns_ip: spec.dns_ip().into(),
+        service_cidrs: spec.service_cidr.iter().collect(),
+        dns_ip: spec.dns_ip(),
         node_port_range: NODE_PORTS,
     })
 }
 
 fn controllers_config(cluster: &Cluster) -> Result<ControllersConfig> {
-    let (first, last) = cluster.spec.pool();
+    let pool = cluster.spec.pool().map(|(first, last)| AddressRange { first, last });
     Ok(ControllersConfig {
-        load_balancer_pools: vec![AddressRange { first, last }],
+        load_balancer_pools: pool.into_iter().collect(),
         root_ca: cluster.pki().ca()?,
         ..ControllersConfig::default()
     })

@@ -11,7 +11,6 @@ use daymark_node::config::NodeConfig;
 use daymark_node::image::RegistryConfig;
 use daymark_node::runtime::RuntimeConfig;
 
-use ipnet::IpNet;
 use miette::{IntoDiagnostic, Result, WrapErr};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_util::sync::CancellationToken;
@@ -113,10 +112,10 @@ fn agent_config(cluster: &Cluster, node: &NodeSpec, outside: &Handle) -> Result<
     let upstreams = if spec.egress { agent::upstreams() } else { Vec::new() };
     Ok(agent::Config {
         node: node.name.clone(),
-        addresses: vec![node.ip.into()],
+        addresses: node.ips.iter().collect(),
         uplink: UPLINK.into(),
-        pod_cidrs: vec![IpNet::V4(spec.pod_cidr)],
-        service_cidrs: vec![IpNet::V4(spec.service_cidr)],
+        pod_cidrs: spec.pod_cidr.iter().collect(),
+        service_cidrs: spec.service_cidr.iter().collect(),
         pod_interface_prefixes: vec!["dm".into()],
         bpf: cluster.paths.bpf().join(&node.name),
         sizes: daymark_dataplane::Sizes::default(),
@@ -136,8 +135,8 @@ fn pods_config(cluster: &Cluster, node: &NodeSpec, outside: &Handle) -> Result<N
         images_dir: paths.images(),
         cgroup_v2_dir: paths.cgroup(&preflight::cgroup2_mount()?).join(&node.name),
         cgroup_path: cgroups,
-        pod_cidr: node.pod_cidr,
-        node_ip: node.ip.into(),
+        pod_cidrs: node.pod_cidrs,
+        node_ips: node.ips,
         mtu: MTU,
         shim_command: vec!["/proc/self/exe".into(), "shim".into()],
         host: outside.clone(),
@@ -146,7 +145,7 @@ fn pods_config(cluster: &Cluster, node: &NodeSpec, outside: &Handle) -> Result<N
     };
     Ok(NodeConfig {
         runtime,
-        dns_ip: spec.dns_ip().into(),
+        dns_ip: spec.dns_ip(),
         domain: spec.domain.clone(),
         host_resolv_conf: HOST_RESOLV_CONF.into(),
         kubelet_port: KUBELET_PORT,

@@ -2,6 +2,7 @@
 //! [`World`] that holds them. No I/O, no clock, no randomness, no logging.
 
 pub mod endpoints;
+pub mod family;
 pub mod name;
 pub mod node;
 pub mod reduce;
@@ -9,6 +10,7 @@ pub mod service;
 pub mod world;
 
 pub use endpoints::{AddressFamily, Endpoint, Slice, SlicePort};
+pub use family::{HasFamily, PerFamily};
 pub use name::{ObjectName, Protocol};
 pub use node::Node;
 pub use service::{LoadBalancerIp, Service, ServicePort, ServiceType, TrafficDistribution};

@@ -71,7 +71,7 @@ fn settings(cfg: &NodeConfig) -> Settings {
     let host = std::fs::read_to_string(&cfg.host_resolv_conf).unwrap_or_default();
     Settings {
         node: cfg.runtime.node_name.clone(),
-        node_ip: cfg.runtime.node_ip,
+        node_ips: cfg.runtime.node_ips,
         dns_ip: cfg.dns_ip,
         domain: cfg.domain.clone(),
         host_resolver: Resolver::parse(&host),
@@ -84,8 +84,8 @@ fn settings(cfg: &NodeConfig) -> Settings {
 fn identity(cfg: &NodeConfig) -> Identity {
     Identity {
         name: cfg.runtime.node_name.clone(),
-        ip: cfg.runtime.node_ip.to_string(),
-        pod_cidr: cfg.runtime.pod_cidr.to_string(),
+        ips: cfg.runtime.node_ips.iter().map(|ip| ip.to_string()).collect(),
+        pod_cidrs: cfg.runtime.pod_cidrs.iter().map(|cidr| cidr.to_string()).collect(),
         labels: cfg.labels.clone(),
         kubelet_port: cfg.kubelet_port,
         max_pods: cfg.max_pods,

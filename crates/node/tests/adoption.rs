@@ -59,7 +59,7 @@ fn a_killed_owner_leaves_its_containers_to_the_next() {
         let runtime = Runtime::open(node.config()).await.expect("adopts");
         let pods = runtime.sandboxes().await;
         assert_eq!(pods.len(), 1);
-        assert!(pods[0].ready && pods[0].ip.to_string() == "10.244.1.2");
+        assert!(pods[0].ready && pods[0].ips.primary().to_string() == "10.244.1.2");
         let [main, short] = &pods[0].containers[..] else { panic!("{:?}", pods[0].containers) };
         let ContainerState::Exited(exit) = &short.state else { panic!("{:?}", short.state) };
         assert_eq!(exit.code, 3);
@@ -86,7 +86,7 @@ fn a_killed_owner_leaves_its_containers_to_the_next() {
             "no line was lost: {text}"
         );
         let next = runtime.create_sandbox(sandbox("a2")).await.expect("sandbox");
-        assert_ne!(next.ip, pods[0].ip, "the adopted pod keeps its address");
+        assert_ne!(next.ips, pods[0].ips, "the adopted pod keeps its address");
         for uid in ["a1", "a2"] {
             runtime.remove_sandbox(uid).await.expect("removes");
         }

@@ -39,7 +39,7 @@ fn containers_of_a_pod_share_its_network_and_memory_and_not_their_processes() {
         let script = "until nc 127.0.0.1 8000 </dev/null; do sleep 0.05; done; cat /dev/shm/x; ls -d /proc/[0-9]* | wc -l; ip -4 addr show eth0 | grep inet; ip route; arp -n";
         let (log, _) = output(&runtime, "b1", shell("two", &image, script)).await;
         assert!(log.contains("F hi\n") && log.contains("F shared\n"), "{log}");
-        assert!(log.contains(&format!("inet {}/32", status.ip)), "{log}");
+        assert!(log.contains(&format!("inet {}/32", status.ips.primary())), "{log}");
         assert!(log.contains("default via 169.254.1.1 dev eth0"), "{log}");
         assert!(log.contains("169.254.1.1") && log.contains("ee:ee:ee:ee:ee:ee"), "{log}");
         let processes = log.lines().filter_map(|line| line.rsplit(' ').next()?.parse::<u32>().ok()).next();
@@ -55,8 +55,10 @@ fn pods_reach_each_other_through_the_node() {
         node.pod(&runtime, "c2").await;
         let image = busybox(&runtime);
         run(&runtime, "c1", shell("server", &image, "while :; do nc -l -p 80 -e echo from-c1; done")).await;
-        let script =
-            format!("for i in $(seq 50); do nc {} 80 </dev/null && exit 0; sleep 0.05; done; exit 1", one.ip);
+        let script = format!(
+            "for i in $(seq 50); do nc {} 80 </dev/null && exit 0; sleep 0.05; done; exit 1",
+            one.ips.primary()
+        );
         let (log, exit) = output(&runtime, "c2", shell("client", &image, &script)).await;
         assert_eq!(exit.code, 0, "{log}");
         assert!(log.contains("from-c1"), "{log}");
@@ -231,7 +233,7 @@ fn a_sandbox_that_cannot_be_made_leaves_nothing() {
         assert!(runtime.sandboxes().await.is_empty());
         let first = node.pod(&runtime, "i3").await;
         assert_eq!(
-            first.ip.to_string(),
+            first.ips.primary().to_string(),
             "10.244.1.3",
             "the failed one's address was given back, but not at once again"
         );

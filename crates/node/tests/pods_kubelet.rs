@@ -16,7 +16,7 @@ use daymark_node::pod::events::PodEvent;
 use daymark_node::pod::state::Observation;
 use daymark_node::pod::worker::{self, Message};
 use daymark_node::pod::{Context, Directory, PodState, Settings, adopt};
-use daymark_node::runtime::{Runtime, RuntimeEvent};
+use daymark_node::runtime::{PerFamily, Runtime, RuntimeEvent};
 use futures::{SinkExt, StreamExt};
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use serde_json::{Value, json};
@@ -119,7 +119,7 @@ impl World {
         let pod: Pod = serde_json::from_value(json!({"metadata": meta, "spec": spec})).expect("a pod");
         let (pki, paper) = (pki(), Arc::new(Paper::default()));
         let mut cfg = config(node, &pki);
-        cfg.runtime.node_ip = "127.0.0.1".parse().expect("ip");
+        cfg.runtime.node_ips = PerFamily::single("127.0.0.1".parse().expect("ip"));
         let ctx = Arc::new(Context {
             backend: Arc::new(runtime.clone()),
             cluster: paper.clone(),
@@ -227,7 +227,7 @@ fn config(node: &Node, pki: &Pki) -> NodeConfig {
 fn settings(cfg: &NodeConfig) -> Settings {
     Settings {
         node: "node1".into(),
-        node_ip: cfg.runtime.node_ip,
+        node_ips: cfg.runtime.node_ips,
         dns_ip: cfg.dns_ip,
         domain: cfg.domain.clone(),
         host_resolver: Resolver::default(),

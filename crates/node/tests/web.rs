@@ -62,7 +62,7 @@ fn terminals_and_browsers_are_served_and_the_end_is_graceful() {
     on_node(|node| async move {
         node_address("192.0.2.11").await;
         let runtime = node.open().await;
-        let ip = node.pod(&runtime, "a1").await.ip;
+        let ip = node.pod(&runtime, "a1").await.ips.primary();
         let id = run(&runtime, "a1", web(&runtime, "v2", &[], &[])).await;
         let text = ask(&format!("{ip}:80"), &get("/", "")).await;
         assert!(text.ends_with("Hello from pod-a1 on node1 (v2), you are 192.0.2.11\n"), "{text}");
@@ -96,7 +96,7 @@ fn each_tier_finds_the_next_by_name() {
             let mut spec = sandbox(uid);
             spec.resolv_conf = "nameserver 10.96.0.10\nsearch default.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5\n".into();
             let status = runtime.create_sandbox(spec).await.expect("sandbox");
-            addresses.insert(format!("{uid}.default.svc.cluster.local"), status.ip);
+            addresses.insert(format!("{uid}.default.svc.cluster.local"), status.ips.primary());
             let env = next.map(|url| ("BACKEND_URL", url));
             run(&runtime, uid, web(&runtime, "v1", &[], env.as_slice())).await;
         }
@@ -151,7 +151,7 @@ fn tcp_and_udp_are_echoed() {
     on_node(|node| async move {
         node_address("192.0.2.11").await;
         let runtime = node.open().await;
-        let ip = node.pod(&runtime, "c1").await.ip;
+        let ip = node.pod(&runtime, "c1").await.ips.primary();
         run(
             &runtime,
             "c1",

@@ -1,6 +1,7 @@
 //! One embedded cluster: its description, its files, its certificates, its processes.
 
 pub mod kubeconfig;
+pub mod networks;
 pub mod paths;
 pub mod pki;
 pub mod preflight;

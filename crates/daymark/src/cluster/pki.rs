@@ -57,19 +57,22 @@ impl Holder {
 
     fn names(&self, spec: &ClusterSpec) -> Vec<String> {
         match self {
-            Holder::ApiServer => vec![
+            Holder::ApiServer => [
                 "kubernetes".into(),
                 "kubernetes.default".into(),
                 "kubernetes.default.svc".into(),
                 format!("kubernetes.default.svc.{}", spec.domain),
                 "localhost".into(),
                 "127.0.0.1".into(),
-                spec.gateway().to_string(),
                 spec.kubernetes_ip().to_string(),
-            ],
+            ]
+            .into_iter()
+            .chain(spec.gateways().iter().map(|ip| ip.to_string()))
+            .collect(),
             Holder::Node(name) => {
-                let ip = spec.all_nodes().into_iter().find(|n| n.name == *name).map(|n| n.ip.to_string());
-                std::iter::once(name.clone()).chain(ip).collect()
+                let node = spec.all_nodes().into_iter().find(|n| n.name == *name);
+                let ips = node.into_iter().flat_map(|n| n.ips.iter()).map(|ip| ip.to_string());
+                std::iter::once(name.clone()).chain(ips).collect()
             }
             _ => Vec::new(),
         }
@@ -188,9 +191,9 @@ mod tests {
         let spec = ClusterSpec {
             name: "t".into(),
             nodes: 1,
-            lan: "172.30.0.0/24".parse().unwrap(),
-            pod_cidr: "10.244.0.0/16".parse().unwrap(),
-            service_cidr: "10.96.0.0/16".parse().unwrap(),
+            lan: crate::cluster::spec::parse_cidrs("172.30.0.0/24").unwrap(),
+            pod_cidr: crate::cluster::spec::parse_cidrs("10.244.0.0/16").unwrap(),
+            service_cidr: crate::cluster::spec::parse_cidrs("10.96.0.0/16").unwrap(),
             domain: "cluster.local".into(),
             api_port: 6443,
             egress: false,

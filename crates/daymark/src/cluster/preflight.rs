@@ -1,7 +1,7 @@
 //! What this machine must have before anything is made on it.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use miette::{IntoDiagnostic, Result, WrapErr, miette};
 
@@ -39,6 +39,17 @@ pub fn check() -> Result<()> {
             "this kernel cannot run the data plane: {e}"
         )
     })
+}
+
+/// Fails on a kernel that speaks no IPv6 at all.
+pub fn ipv6() -> Result<()> {
+    if Path::new("/proc/sys/net/ipv6/conf").exists() {
+        return Ok(());
+    }
+    Err(miette!(
+        help = "boot without `ipv6.disable=1`, or use `--ip-family ipv4`",
+        "this kernel has no IPv6, which `--ip-family` asks for"
+    ))
 }
 
 fn missing_capabilities(status: &str) -> Vec<&'static str> {

@@ -1,29 +1,37 @@
 //! What a cluster is made of: chosen once by `up`, kept in `cluster.json`, never guessed again.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
-use ipnet::Ipv4Net;
+use daymark_model::{AddressFamily, PerFamily};
+use ipnet::IpNet;
 use miette::{IntoDiagnostic, Result, WrapErr, miette};
 use serde::{Deserialize, Serialize};
 
-/// Where the nodes' addresses start on the LAN: node 1 is `.11`.
-const FIRST_NODE: u32 = 11;
+/// Where the nodes' addresses start on the LAN: node 1 is `.11` and `::11`.
+const FIRST_NODE: u8 = 11;
 /// LoadBalancer addresses are `.200`–`.250` of the LAN.
-const POOL: (u32, u32) = (200, 250);
+const POOL: (u8, u8) = (200, 250);
+/// Prefix lengths of a node's share of the pods' networks.
+const NODE_PREFIX_V4: u8 = 24;
+const NODE_PREFIX_V6: u8 = 64;
 /// The most nodes one cluster can have; their addresses must stay below the pool.
 pub const MAX_NODES: u8 = 100;
 
-/// A cluster's settings; everything else about its shape follows from them.
+/// A cluster's settings; everything else about its shape follows from them. Its IP families are those of its
+/// networks, each written as one CIDR or as two with a comma between, the primary family's first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ClusterSpec {
     pub name: String,
     pub nodes: u8,
     /// The network that the nodes and the host (the "laptop") share.
-    pub lan: Ipv4Net,
-    pub pod_cidr: Ipv4Net,
-    pub service_cidr: Ipv4Net,
+    #[serde(with = "cidr_list")]
+    pub lan: PerFamily<IpNet>,
+    #[serde(with = "cidr_list")]
+    pub pod_cidr: PerFamily<IpNet>,
+    #[serde(with = "cidr_list")]
+    pub service_cidr: PerFamily<IpNet>,
     pub domain: String,
     pub api_port: u16,
     /// Pods reach the outside through the host.
@@ -36,49 +44,64 @@ pub struct NodeSpec {
     /// From 1.
     pub index: u8,
     pub name: String,
-    pub ip: Ipv4Addr,
-    pub pod_cidr: Ipv4Net,
+    pub ips: PerFamily<IpAddr>,
+    pub pod_cidrs: PerFamily<IpNet>,
+}
+
+impl NodeSpec {
+    /// The address of the cluster's primary family.
+    pub fn ip(&self) -> IpAddr {
+        self.ips.primary()
+    }
 }
 
 impl ClusterSpec {
-    /// The host's own address on the LAN.
-    pub fn gateway(&self) -> Ipv4Addr {
-        nth(self.lan, 1)
+    pub fn has(&self, family: AddressFamily) -> bool {
+        self.lan.of(family).is_some()
+    }
+
+    /// The host's own addresses on the LAN.
+    pub fn gateways(&self) -> PerFamily<IpAddr> {
+        self.lan.map(|lan| nth(lan, 1))
     }
 
     /// The cluster IP of Service `default/kubernetes`.
-    pub fn kubernetes_ip(&self) -> Ipv4Addr {
-        nth(self.service_cidr, 1)
+    pub fn kubernetes_ip(&self) -> IpAddr {
+        nth(self.service_cidr.primary(), 1)
     }
 
     /// The cluster IP of Service `kube-system/kube-dns`.
-    pub fn dns_ip(&self) -> Ipv4Addr {
-        nth(self.service_cidr, 10)
+    pub fn dns_ip(&self) -> IpAddr {
+        nth(self.service_cidr.primary(), 10)
     }
 
-    /// First and last address of the LoadBalancer pool.
-    pub fn pool(&self) -> (IpAddr, IpAddr) {
-        (nth(self.lan, POOL.0).into(), nth(self.lan, POOL.1).into())
+    /// First and last address of the LoadBalancer pool. There is none of IPv6 addresses: nobody would
+    /// announce them on the LAN.
+    pub fn pool(&self) -> Option<(IpAddr, IpAddr)> {
+        self.lan.of(AddressFamily::Ipv4).map(|lan| (nth(lan, POOL.0.into()), nth(lan, POOL.1.into())))
     }
 
     /// Where the API server listens: loopback and the LAN, nowhere else.
     pub fn api_listen(&self) -> Vec<SocketAddr> {
-        vec![(Ipv4Addr::LOCALHOST, self.api_port).into(), self.api_advertise()]
+        let loopback = std::iter::once(Ipv4Addr::LOCALHOST.into());
+        loopback.chain(self.gateways().iter()).map(|ip| (ip, self.api_port).into()).collect()
     }
 
     /// The address that nodes and pods use.
     pub fn api_advertise(&self) -> SocketAddr {
-        (self.gateway(), self.api_port).into()
+        (self.gateways().primary(), self.api_port).into()
     }
 
     pub fn node(&self, index: u8) -> NodeSpec {
-        let slot = u32::from(index);
-        let pods = nth(self.pod_cidr, slot << 8);
+        let host = FIRST_NODE - 1 + index;
         NodeSpec {
             index,
             name: format!("node{index}"),
-            ip: nth(self.lan, FIRST_NODE - 1 + slot),
-            pod_cidr: Ipv4Net::new_assert(pods, 24),
+            ips: self.lan.map(|lan| match lan {
+                IpNet::V4(_) => nth(lan, host.into()),
+                IpNet::V6(_) => nth(lan, digits_as_hex(host).into()),
+            }),
+            pod_cidrs: self.pod_cidr.map(|pods| node_share(pods, index)),
         }
     }
 
@@ -145,8 +168,49 @@ pub fn check_name(name: &str) -> Result<()> {
     ))
 }
 
-fn nth(net: Ipv4Net, n: u32) -> Ipv4Addr {
-    Ipv4Addr::from(u32::from(net.network()).wrapping_add(n))
+fn nth(net: IpNet, n: u128) -> IpAddr {
+    match net.network() {
+        IpAddr::V4(base) => Ipv4Addr::from_bits(base.to_bits().wrapping_add(n as u32)).into(),
+        IpAddr::V6(base) => Ipv6Addr::from_bits(base.to_bits().wrapping_add(n)).into(),
+    }
+}
+
+/// The `index`-th subnet of the pods' network.
+fn node_share(pods: IpNet, index: u8) -> IpNet {
+    let length = if pods.addr().is_ipv4() { NODE_PREFIX_V4 } else { NODE_PREFIX_V6 };
+    IpNet::new_assert(nth(pods, u128::from(index) << (pods.max_prefix_len() - length)), length)
+}
+
+/// 172 as `0x172`: IPv6 addresses then show the same digits as IPv4 addresses.
+pub fn digits_as_hex(number: u8) -> u16 {
+    let number = u16::from(number);
+    ((number / 100) << 8) | ((number / 10 % 10) << 4) | (number % 10)
+}
+
+/// `10.96.0.0/16` or `10.96.0.0/16,fd00:10:96::/112`.
+pub fn parse_cidrs(text: &str) -> Result<PerFamily<IpNet>, String> {
+    let parse = |part: &str| part.trim().parse::<IpNet>().map_err(|_| format!("\"{part}\" is not a CIDR"));
+    let list = text.split(',').map(parse).collect::<Result<Vec<_>, _>>()?;
+    PerFamily::from_list(list.iter().copied())
+        .ok_or_else(|| "give one CIDR, or one of each IP family with a comma between".to_owned())
+}
+
+/// As `parse_cidrs` reads it.
+pub fn show<T: daymark_model::HasFamily + Copy + ToString>(values: PerFamily<T>, between: &str) -> String {
+    values.iter().map(|value| value.to_string()).collect::<Vec<_>>().join(between)
+}
+
+mod cidr_list {
+    use super::*;
+    use serde::de::Error;
+
+    pub fn serialize<S: serde::Serializer>(cidrs: &PerFamily<IpNet>, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&show(*cidrs, ","))
+    }
+
+    pub fn deserialize<'de, D: serde::Deserializer<'de>>(from: D) -> Result<PerFamily<IpNet>, D::Error> {
+        parse_cidrs(&String::deserialize(from)?).map_err(D::Error::custom)
+    }
 }
 
 #[cfg(test)]
@@ -157,9 +221,9 @@ mod tests {
         ClusterSpec {
             name: name.into(),
             nodes: 2,
-            lan: "172.30.4.0/24".parse().unwrap(),
-            pod_cidr: "10.244.0.0/16".parse().unwrap(),
-            service_cidr: "10.96.0.0/16".parse().unwrap(),
+            lan: parse_cidrs("172.30.4.0/24,fd00:172:30:4::/64").unwrap(),
+            pod_cidr: parse_cidrs("10.244.0.0/16,fd00:10:244::/56").unwrap(),
+            service_cidr: parse_cidrs("10.96.0.0/16,fd00:10:96::/112").unwrap(),
             domain: "cluster.local".into(),
             api_port: 6443,
             egress: false,
@@ -169,11 +233,32 @@ mod tests {
     #[test]
     fn addresses_follow_from_the_subnets() {
         let s = spec("default");
-        assert_eq!(s.gateway().to_string(), "172.30.4.1");
-        assert_eq!(s.node(2).ip.to_string(), "172.30.4.12");
-        assert_eq!(s.node(2).pod_cidr.to_string(), "10.244.2.0/24");
+        assert_eq!(show(s.gateways(), ","), "172.30.4.1,fd00:172:30:4::1");
+        assert_eq!(show(s.node(2).ips, ","), "172.30.4.12,fd00:172:30:4::12");
+        assert_eq!(show(s.node(2).pod_cidrs, ","), "10.244.2.0/24,fd00:10:244:2::/64");
+        assert_eq!(show(s.node(100).ips, ","), "172.30.4.110,fd00:172:30:4::110");
         assert_eq!(s.dns_ip().to_string(), "10.96.0.10");
-        assert!(u32::from(s.node(MAX_NODES).ip) < u32::from(nth(s.lan, POOL.0)));
+        assert!(s.node(MAX_NODES).ip() < s.pool().unwrap().0);
+    }
+
+    #[test]
+    fn a_description_from_before_ipv6_is_an_ipv4_cluster() {
+        let text = r#"{"name": "default", "nodes": 2, "lan": "172.30.0.0/24", "podCidr": "10.244.0.0/16",
+            "serviceCidr": "10.96.0.0/16", "domain": "cluster.local", "apiPort": 6443, "egress": true}"#;
+        let old: ClusterSpec = serde_json::from_str(text).unwrap();
+        assert!(old.has(AddressFamily::Ipv4) && !old.has(AddressFamily::Ipv6));
+        assert_eq!(serde_json::to_value(&old).unwrap()["podCidr"], "10.244.0.0/16");
+        let both = spec("dual");
+        let text = serde_json::to_string(&both).unwrap();
+        assert_eq!(serde_json::from_str::<ClusterSpec>(&text).unwrap(), both);
+    }
+
+    #[test]
+    fn two_networks_of_one_family_are_no_list() {
+        for bad in ["", "10.0.0.0", "10.0.0.0/8,10.1.0.0/16", "10.0.0.0/8,fd00::/64,fd01::/64", "10.0.0.0/8,"]
+        {
+            assert!(parse_cidrs(bad).is_err(), "{bad:?} was taken");
+        }
     }
 
     #[test]

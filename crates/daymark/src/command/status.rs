@@ -1,5 +1,6 @@
 //! `daymark status`: nodes, processes, addresses, versions, health.
 
+use daymark_model::AddressFamily;
 use k8s_openapi::api::core::v1::Node;
 use kube::Api;
 use kube::api::ListParams;
@@ -9,7 +10,9 @@ use serde::Serialize;
 use super::table;
 use crate::cli::Status;
 use crate::cluster::pki::Holder;
+use crate::cluster::spec::show;
 use crate::cluster::{Cluster, kubeconfig, process};
+use crate::lan;
 
 /// How long the API server may take before it counts as not answering.
 const ANSWER_WITHIN: std::time::Duration = std::time::Duration::from_secs(3);
@@ -38,8 +41,10 @@ struct Report {
     lan: String,
     pod_cidr: String,
     service_cidr: String,
-    load_balancer_pool: String,
+    /// None in a cluster without IPv4.
+    load_balancer_pool: Option<String>,
     egress: bool,
+    egress_families: Vec<&'static str>,
     state_folder: String,
     processes: Vec<Row>,
 }
@@ -64,7 +69,7 @@ async fn gather(cluster: &Cluster) -> Report {
     };
     processes[0].version = Some(env!("CARGO_PKG_VERSION").into());
     for node in spec.all_nodes() {
-        let mut row = row(cluster, &node.name, node.ip.to_string(), Some(node.pod_cidr.to_string()));
+        let mut row = row(cluster, &node.name, show(node.ips, " "), Some(show(node.pod_cidrs, " ")));
         let known = nodes
             .as_ref()
             .ok()
@@ -74,15 +79,15 @@ async fn gather(cluster: &Cluster) -> Report {
             known.and_then(|n| n.status.as_ref()?.node_info.as_ref()).map(|i| i.kubelet_version.clone());
         processes.push(row);
     }
-    let (first, last) = spec.pool();
     Report {
         cluster: spec.name.clone(),
         context: kubeconfig::context_name(&spec.name),
-        lan: format!("{} (this host: {})", spec.lan, spec.gateway()),
-        pod_cidr: spec.pod_cidr.to_string(),
-        service_cidr: spec.service_cidr.to_string(),
-        load_balancer_pool: format!("{first}-{last}"),
+        lan: format!("{} (this host: {})", show(spec.lan, ","), show(spec.gateways(), ", ")),
+        pod_cidr: show(spec.pod_cidr, ","),
+        service_cidr: show(spec.service_cidr, ","),
+        load_balancer_pool: spec.pool().map(|(first, last)| format!("{first}-{last}")),
         egress: spec.egress,
+        egress_families: lan::egress::families(spec).into_iter().map(family_name).collect(),
         state_folder: cluster.paths.state.display().to_string(),
         processes,
     }
@@ -112,6 +117,21 @@ async fn ask(cluster: &Cluster) -> Result<Vec<Node>, String> {
     }
 }
 
+fn family_name(family: AddressFamily) -> &'static str {
+    match family {
+        AddressFamily::Ipv4 => "IPv4",
+        AddressFamily::Ipv6 => "IPv6",
+    }
+}
+
+fn egress_in_words(report: &Report) -> String {
+    match (report.egress, report.egress_families.as_slice()) {
+        (false, _) => "off".into(),
+        (true, []) => "none: this host does not forward IPv6 (sysctl net.ipv6.conf.all.forwarding)".into(),
+        (true, families) => format!("on ({})", families.join(", ")),
+    }
+}
+
 fn ready(node: &Node) -> &'static str {
     let conditions = node.status.as_ref().and_then(|s| s.conditions.as_ref());
     let ready = conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"));
@@ -123,8 +143,9 @@ fn print(report: &Report) {
     println!("  LAN                 {}", report.lan);
     println!("  pods                {}", report.pod_cidr);
     println!("  Services            {}", report.service_cidr);
-    println!("  LoadBalancer pool   {}", report.load_balancer_pool);
-    println!("  egress              {}", if report.egress { "on" } else { "off" });
+    let pool = report.load_balancer_pool.as_deref().unwrap_or("none: IPv6 addresses are not announced");
+    println!("  LoadBalancer pool   {}", pool);
+    println!("  egress              {}", egress_in_words(report));
     println!("  state               {}", report.state_folder);
     let mut table = table(["PROCESS", "STATE", "PID", "ADDRESS", "PODS", "MEMORY", "HEALTH", "VERSION"]);
     for row in &report.processes {

@@ -2,14 +2,15 @@
 
 use std::fs;
 
+use daymark_model::AddressFamily;
 use miette::{IntoDiagnostic, Result, WrapErr, miette};
 
 use super::progress::Progress;
 use super::{down, start};
-use crate::cli::Up;
+use crate::cli::{IpFamily, Up};
+use crate::cluster::networks::Asked;
 use crate::cluster::paths::Paths;
-use crate::cluster::spec::{self, ClusterSpec};
-use crate::cluster::subnet::{Purpose, choose};
+use crate::cluster::spec::{self, ClusterSpec, show};
 use crate::cluster::{Cluster, preflight, process};
 use crate::{interrupt, lan};
 
@@ -45,24 +46,28 @@ pub async fn run(args: &Up) -> Result<()> {
 
 /// Decides the new cluster's settings from the flags and from what this host already uses.
 async fn plan(args: &Up) -> Result<ClusterSpec> {
-    let mut taken = lan::routes::taken(&lan::build::netlink()?).await?;
-    let mut pick = |purpose, asked, what: &str| {
-        let net = choose(purpose, asked, &taken)?;
-        taken.push(crate::cluster::subnet::Taken { net, by: what.to_owned() });
-        Ok::<_, miette::Report>(net)
-    };
+    let taken = lan::routes::taken(&lan::build::netlink()?).await?;
+    let families = args.ip_family.unwrap_or(IpFamily::Ipv4).families();
+    if families.contains(&AddressFamily::Ipv6) {
+        preflight::ipv6()?;
+    }
+    let networks = asked(args).complete(families, taken)?;
     let spec = ClusterSpec {
         name: args.cluster.name.clone(),
         nodes: args.nodes.unwrap_or(2),
-        lan: pick(Purpose::Lan, args.lan, "this cluster's LAN")?,
-        pod_cidr: pick(Purpose::Pods, args.pod_cidr, "this cluster's pods")?,
-        service_cidr: pick(Purpose::Services, args.service_cidr, "this cluster's Services")?,
+        lan: networks.lan,
+        pod_cidr: networks.pods,
+        service_cidr: networks.services,
         domain: "cluster.local".into(),
         api_port: args.api_port.unwrap_or(6443),
         egress: !args.no_egress,
     };
     preflight::port_free(spec.api_port)?;
     Ok(spec)
+}
+
+fn asked(args: &Up) -> Asked {
+    Asked { lan: args.lan, pods: args.pod_cidr, services: args.service_cidr }
 }
 
 /// A cluster of that name exists: it may be started again, but not be made into another.
@@ -79,13 +84,17 @@ fn existing(args: &Up) -> Result<Cluster> {
     let differs = [
         (args.nodes.is_some_and(|n| n != spec.nodes), "--nodes"),
         (args.api_port.is_some_and(|p| p != spec.api_port), "--api-port"),
-        (args.lan.is_some_and(|n| n != spec.lan), "--lan"),
-        (args.pod_cidr.is_some_and(|n| n != spec.pod_cidr), "--pod-cidr"),
-        (args.service_cidr.is_some_and(|n| n != spec.service_cidr), "--service-cidr"),
+        (
+            args.ip_family.is_some_and(|f| {
+                AddressFamily::BOTH.iter().any(|one| f.families().contains(one) != spec.has(*one))
+            }),
+            "--ip-family",
+        ),
         (args.no_egress && spec.egress, "--no-egress"),
     ];
-    match differs.iter().find(|(differs, _)| *differs) {
-        Some((_, flag)) => Err(miette!(
+    let differs = differs.iter().find(|(differs, _)| *differs).map(|(_, flag)| *flag);
+    match asked(args).contradicts(spec).or(differs) {
+        Some(flag) => Err(miette!(
             help = "leave the flag out to start it as it was, or `daymark down` first",
             "cluster \"{name}\" exists already, stopped, with another {flag}"
         )),
@@ -111,7 +120,8 @@ async fn bring_up(cluster: &Cluster, created: bool, progress: &Progress) -> Resu
 
 fn greet(cluster: &Cluster, seconds: f64) {
     let spec = &cluster.spec;
-    let nodes: Vec<String> = spec.all_nodes().iter().map(|n| format!("{} {}", n.name, n.ip)).collect();
+    let nodes: Vec<String> =
+        spec.all_nodes().iter().map(|n| format!("{} {}", n.name, show(n.ips, " "))).collect();
     let name = if spec.name == "default" { String::new() } else { format!(" --name {}", spec.name) };
     println!("Cluster \"{}\" is ready ({seconds:.2} s).", spec.name);
     println!("  nodes       {}", nodes.join(", "));
@@ -119,6 +129,6 @@ fn greet(cluster: &Cluster, seconds: f64) {
     println!("Next:");
     println!("  kubectl get nodes");
     println!("  kubectl create -f examples/deployment.yml -f examples/service-definition.yml");
-    println!("  curl http://{}:30008", spec.node(1).ip);
+    println!("  curl http://{}", std::net::SocketAddr::from((spec.node(1).ip(), 30008)));
     println!("  daymark status{name}");
 }

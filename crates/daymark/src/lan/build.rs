@@ -2,17 +2,19 @@
 //! finished or removed.
 
 use std::fs::File;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 
+use daymark_model::AddressFamily;
 use futures::TryStreamExt;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use miette::{IntoDiagnostic, Result, WrapErr};
+use rtnetlink::packet_route::address::AddressHeaderFlags;
 use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute};
-use rtnetlink::packet_route::route::RouteType;
+use rtnetlink::packet_route::route::{RouteMessage, RouteType};
 use rtnetlink::{Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
-use super::{egress, netns};
+use super::{egress, netns, sysctl};
 use crate::cluster::paths::Paths;
 use crate::cluster::spec::{ClusterSpec, NodeSpec};
 
@@ -31,6 +33,7 @@ pub fn netlink() -> Result<Handle> {
 pub async fn build(spec: &ClusterSpec, paths: &Paths) -> Result<()> {
     let host = netlink()?;
     build_host(&host, spec).await?;
+    let ways_out = egress::families(spec);
     for node in spec.all_nodes() {
         let namespace = paths.netns(&node.name);
         if netns::exists(&namespace) {
@@ -38,7 +41,7 @@ pub async fn build(spec: &ClusterSpec, paths: &Paths) -> Result<()> {
         }
         netns::create(&namespace)?;
         lay_cable(&host, spec, &node, &File::open(&namespace).into_diagnostic()?).await?;
-        netns::inside(&namespace, || build_node(spec, &node))?;
+        netns::inside(&namespace, || build_node(spec, &node, &ways_out))?;
     }
     if spec.egress { egress::enable(spec) } else { Ok(()) }
 }
@@ -47,18 +50,36 @@ async fn build_host(host: &Handle, spec: &ClusterSpec) -> Result<()> {
     let bridge = spec.bridge();
     if index(host, &bridge).await?.is_none() {
         // A fixed address: a bridge's own changes with its ports, and nodes cache it.
-        let octets = spec.gateway().octets();
-        let mac = vec![0x02, 0xda, octets[0], octets[1], octets[2], octets[3]];
-        let link = LinkBridge::new(&bridge).address(mac).up().build();
+        let link = LinkBridge::new(&bridge).address(bridge_mac(spec)).build();
         host.link().add(link).execute().await.into_diagnostic().wrap_err("cannot make the LAN bridge")?;
         let at = must_index(host, &bridge).await?;
-        add_address(host, at, spec.gateway(), spec.lan.prefix_len()).await?;
+        sysctl::bridge(&bridge, spec)?;
+        set_up(host, at).await?;
+        for (ip, lan) in spec.gateways().iter().zip(spec.lan.iter()) {
+            add_address(host, at, ip, lan.prefix_len()).await?;
+        }
     }
     // Without these, a packet for a pod or a cluster IP would leave by the default route.
-    for net in [spec.pod_cidr, spec.service_cidr] {
+    for net in inner_networks(spec) {
         add_unreachable(host, net).await?;
     }
     Ok(())
+}
+
+fn bridge_mac(spec: &ClusterSpec) -> Vec<u8> {
+    let of_lan = match spec.gateways().primary() {
+        IpAddr::V4(ip) => ip.octets(),
+        IpAddr::V6(ip) => {
+            let [_, _, _, _, _, b, c, d, ..] = ip.octets();
+            [6, b, c, d]
+        }
+    };
+    [&[0x02, 0xda], &of_lan[..]].concat()
+}
+
+/// What only the nodes reach.
+fn inner_networks(spec: &ClusterSpec) -> impl Iterator<Item = IpNet> + use<> {
+    spec.pod_cidr.iter().chain(spec.service_cidr.iter())
 }
 
 /// A veth pair whose far end is born inside the node's namespace: moving it there would cost an RCU
@@ -82,46 +103,29 @@ async fn lay_cable(host: &Handle, spec: &ClusterSpec, node: &NodeSpec, namespace
         .wrap_err_with(|| format!("cannot connect {}", node.name))
 }
 
-async fn build_node(spec: &ClusterSpec, node: &NodeSpec) -> Result<()> {
+async fn build_node(spec: &ClusterSpec, node: &NodeSpec, ways_out: &[AddressFamily]) -> Result<()> {
     let inside = netlink()?;
     let (lo, uplink) = (must_index(&inside, "lo").await?, must_index(&inside, UPLINK).await?);
+    sysctl::node(spec)?;
     set_up(&inside, lo).await?;
-    add_address(&inside, uplink, node.ip, spec.lan.prefix_len()).await?;
     set_up(&inside, uplink).await?;
-    for other in spec.all_nodes().into_iter().filter(|n| n.index != node.index) {
-        add_via(&inside, other.pod_cidr, other.ip).await?;
+    for (ip, lan) in node.ips.iter().zip(spec.lan.iter()) {
+        add_address(&inside, uplink, ip, lan.prefix_len()).await?;
     }
-    for net in [node.pod_cidr, spec.service_cidr] {
+    for other in spec.all_nodes().into_iter().filter(|n| n.index != node.index) {
+        for pods in other.pod_cidrs.iter() {
+            add_via(&inside, pods, other.ips.of(AddressFamily::of(&pods.addr()))).await?;
+        }
+    }
+    for net in node.pod_cidrs.iter().chain(spec.service_cidr.iter()) {
         add_unreachable(&inside, net).await?;
     }
-    if spec.egress {
-        add_via(&inside, Ipv4Net::default(), spec.gateway()).await?;
-    }
-    set_sysctls()
-}
-
-/// Sysctls of the calling thread's network namespace alone.
-fn set_sysctls() -> Result<()> {
-    let settings = [
-        ("ipv4/ip_forward", "1"),
-        ("ipv4/conf/all/rp_filter", "0"),
-        ("ipv4/conf/default/rp_filter", "0"),
-        // The data plane's own source ports for masquerading.
-        ("ipv4/ip_local_reserved_ports", "10000-32767"),
-        // A node's sockets may send from addresses that move, such as LoadBalancer addresses.
-        ("ipv4/ip_nonlocal_bind", "1"),
-        ("ipv4/conf/all/arp_ignore", "1"),
-        ("ipv6/conf/all/disable_ipv6", "1"),
-        ("ipv6/conf/default/disable_ipv6", "1"),
-    ];
-    for (key, value) in settings {
-        let path = format!("/proc/sys/net/{key}");
-        match std::fs::write(&path, value) {
-            Err(e) if key.starts_with("ipv4") => {
-                return Err(e).into_diagnostic().wrap_err_with(|| format!("cannot set {path} to {value}"));
-            }
-            _ => {}
-        }
+    for family in ways_out {
+        let anywhere = match family {
+            AddressFamily::Ipv4 => IpNet::V4(Default::default()),
+            AddressFamily::Ipv6 => IpNet::V6(Default::default()),
+        };
+        add_via(&inside, anywhere, spec.gateways().of(*family)).await?;
     }
     Ok(())
 }
@@ -137,8 +141,8 @@ pub async fn remove(spec: &ClusterSpec, paths: &Paths) -> Result<()> {
         netns::remove(&paths.netns(&node.name));
     }
     remove_link(&host, &spec.bridge()).await?;
-    for net in [spec.pod_cidr, spec.service_cidr] {
-        let _ = host.route().del(unreachable(net)).execute().await;
+    for net in inner_networks(spec) {
+        let _ = host.route().del(unreachable(net)?).execute().await;
     }
     Ok(())
 }
@@ -196,30 +200,34 @@ async fn set_up(handle: &Handle, index: u32) -> Result<()> {
     handle.link().set(change).execute().await.into_diagnostic().wrap_err("cannot set an interface up")
 }
 
-async fn add_address(handle: &Handle, index: u32, ip: Ipv4Addr, prefix: u8) -> Result<()> {
-    let added = handle.address().add(index, ip.into(), prefix).execute().await;
-    exists_is_fine(added).wrap_err_with(|| format!("cannot add address {ip}/{prefix}"))
+async fn add_address(handle: &Handle, index: u32, ip: IpAddr, prefix: u8) -> Result<()> {
+    let mut address = handle.address().add(index, ip, prefix);
+    if ip.is_ipv6() {
+        // Usable at once: we gave the addresses out, so nobody else has them.
+        address.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+    }
+    exists_is_fine(address.execute().await).wrap_err_with(|| format!("cannot add address {ip}/{prefix}"))
 }
 
-async fn add_via(handle: &Handle, net: Ipv4Net, gateway: Ipv4Addr) -> Result<()> {
-    let route = RouteMessageBuilder::<Ipv4Addr>::new()
+async fn add_via(handle: &Handle, net: IpNet, gateway: Option<IpAddr>) -> Result<()> {
+    let Some(gateway) = gateway else { return Ok(()) };
+    let route = RouteMessageBuilder::<IpAddr>::new()
         .destination_prefix(net.network(), net.prefix_len())
-        .gateway(gateway)
+        .and_then(|route| route.gateway(gateway))
+        .into_diagnostic()?
         .build();
     exists_is_fine(handle.route().add(route).execute().await)
         .wrap_err_with(|| format!("cannot add the route to {net} by {gateway}"))
 }
 
-async fn add_unreachable(handle: &Handle, net: Ipv4Net) -> Result<()> {
-    exists_is_fine(handle.route().add(unreachable(net)).execute().await)
+async fn add_unreachable(handle: &Handle, net: IpNet) -> Result<()> {
+    exists_is_fine(handle.route().add(unreachable(net)?).execute().await)
         .wrap_err_with(|| format!("cannot add the unreachable route for {net}"))
 }
 
-fn unreachable(net: Ipv4Net) -> rtnetlink::packet_route::route::RouteMessage {
-    RouteMessageBuilder::<Ipv4Addr>::new()
-        .destination_prefix(net.network(), net.prefix_len())
-        .kind(RouteType::Unreachable)
-        .build()
+fn unreachable(net: IpNet) -> Result<RouteMessage> {
+    let route = RouteMessageBuilder::<IpAddr>::new().destination_prefix(net.network(), net.prefix_len());
+    Ok(route.into_diagnostic()?.kind(RouteType::Unreachable).build())
 }
 
 fn exists_is_fine(done: Result<(), rtnetlink::Error>) -> Result<()> {

@@ -4,3 +4,4 @@ pub mod build;
 pub mod egress;
 pub mod netns;
 pub mod routes;
+pub mod sysctl;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use daymark_model::PerFamily;
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceFieldSelector};
 
 use super::quantity;
@@ -12,9 +13,9 @@ use crate::pod::spec;
 #[derive(Clone, Debug)]
 pub struct Place {
     pub node: String,
-    pub host_ip: IpAddr,
+    pub host_ips: PerFamily<IpAddr>,
     /// Known once the sandbox exists.
-    pub pod_ip: Option<IpAddr>,
+    pub pod_ips: Option<PerFamily<IpAddr>>,
     /// What the node can give when a container has no limit: millicores and bytes.
     pub allocatable_cpu: u64,
     pub allocatable_memory: u64,
@@ -34,7 +35,6 @@ pub fn field(pod: &Pod, place: &Place, path: &str) -> Result<String, String> {
     let of_spec = |get: fn(&k8s_openapi::api::core::v1::PodSpec) -> Option<String>| {
         pod.spec.as_ref().and_then(get).unwrap_or_default()
     };
-    let ip = || place.pod_ip.map(|ip| ip.to_string()).unwrap_or_default();
     Ok(match path {
         "metadata.name" => spec::name(pod).to_owned(),
         "metadata.namespace" => spec::namespace(pod).to_owned(),
@@ -45,10 +45,16 @@ pub fn field(pod: &Pod, place: &Place, path: &str) -> Result<String, String> {
         "spec.serviceAccountName" => {
             of_spec(|s| s.service_account_name.clone().or_else(|| s.service_account.clone()))
         }
-        "status.hostIP" | "status.hostIPs" => place.host_ip.to_string(),
-        "status.podIP" | "status.podIPs" => ip(),
+        "status.hostIP" => place.host_ips.primary().to_string(),
+        "status.hostIPs" => joined(place.host_ips),
+        "status.podIP" => place.pod_ips.map(|ips| ips.primary().to_string()).unwrap_or_default(),
+        "status.podIPs" => place.pod_ips.map(joined).unwrap_or_default(),
         _ => return Err(format!("unsupported fieldPath: {path}")),
     })
+}
+
+fn joined(ips: PerFamily<IpAddr>) -> String {
+    ips.iter().map(|ip| ip.to_string()).collect::<Vec<_>>().join(",")
 }
 
 /// `metadata.labels['key']` as its two parts.

@@ -1,5 +1,6 @@
 //! Where variables come from, and which one wins.
 
+use daymark_model::PerFamily;
 use serde_json::json;
 
 use super::*;
@@ -16,6 +17,10 @@ fn sources() -> Sources {
     s
 }
 
+fn both(ips: [&str; 2]) -> PerFamily<std::net::IpAddr> {
+    PerFamily::from_list(ips.map(|ip| ip.parse().expect("ip"))).expect("two families")
+}
+
 fn resolve(container: serde_json::Value) -> Result<String, String> {
     let mut container = container;
     container["name"] = json!("c");
@@ -27,8 +32,8 @@ fn resolve(container: serde_json::Value) -> Result<String, String> {
     .expect("a pod");
     let place = Place {
         node: "node1".into(),
-        host_ip: "172.30.0.11".parse().expect("ip"),
-        pod_ip: "10.244.1.5".parse().ok(),
+        host_ips: both(["172.30.0.11", "fd00:172:30::11"]),
+        pod_ips: Some(both(["10.244.1.5", "fd00:10:244:1::5"])),
         allocatable_cpu: 2000,
         allocatable_memory: 1 << 30,
     };
@@ -76,7 +81,9 @@ fn fields_tell_a_pod_about_itself() {
         ("spec.nodeName", "node1"),
         ("spec.serviceAccountName", "robot"),
         ("status.podIP", "10.244.1.5"),
+        ("status.podIPs", "10.244.1.5,fd00:10:244:1::5"),
         ("status.hostIP", "172.30.0.11"),
+        ("status.hostIPs", "172.30.0.11,fd00:172:30::11"),
     ] {
         let got = resolve(json!({"env": [{"name": "X", "valueFrom": {"fieldRef": {"fieldPath": path}}}]}));
         assert_eq!(got, Ok(format!("A_SERVICE_HOST=10.96.0.9 X={want}")), "{path}");

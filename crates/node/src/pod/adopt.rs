@@ -79,7 +79,7 @@ pub fn runtime_exit(id: &str, exit: &runtime::Exit) -> Exit {
 
 /// Takes over a sandbox that outlived the former process, without touching its containers.
 pub fn adopt(state: &mut PodState, pod: &core::Pod, found: &SandboxStatus) {
-    state.sandbox = if found.ready { Sandbox::Ready { ip: found.ip } } else { Sandbox::Lost };
+    state.sandbox = if found.ready { Sandbox::Ready { ips: found.ips } } else { Sandbox::Lost };
     for container in &found.containers {
         let name = &container.spec.name;
         let ready_before = was_ready(&state.last_status, name, &container.id.0);

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, RwLock};
 
 use async_trait::async_trait;
+use daymark_model::PerFamily;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use tokio::time::Instant;
@@ -21,7 +22,7 @@ use crate::env::vars::{Data, Kind};
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub node: String,
-    pub node_ip: IpAddr,
+    pub node_ips: PerFamily<IpAddr>,
     pub dns_ip: IpAddr,
     pub domain: String,
     pub host_resolver: Resolver,
@@ -137,11 +138,11 @@ pub struct Context {
 }
 
 impl Context {
-    pub fn place(&self, pod_ip: Option<IpAddr>) -> Place {
+    pub fn place(&self, pod_ips: Option<PerFamily<IpAddr>>) -> Place {
         Place {
             node: self.settings.node.clone(),
-            host_ip: self.settings.node_ip,
-            pod_ip,
+            host_ips: self.settings.node_ips,
+            pod_ips,
             allocatable_cpu: self.settings.cpu,
             allocatable_memory: self.settings.memory,
         }

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use daymark_model::PerFamily;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use tokio_util::sync::CancellationToken;
 
@@ -19,13 +20,13 @@ use crate::runtime::{ContainerId, ContainerSpec, ImageInfo, PullPolicy, PullSecr
 use crate::volume;
 
 /// Volumes first, because the shim must see what is mounted; then the sandbox.
-pub async fn prepare(ctx: &Context, pod: &Arc<Pod>) -> Result<IpAddr, String> {
+pub async fn prepare(ctx: &Context, pod: &Arc<Pod>) -> Result<PerFamily<IpAddr>, String> {
     mount_volumes(ctx, pod, false).await?;
     let spec = sandbox_spec(ctx, pod).inspect_err(|cause| {
         ctx.warn(pod, None, "FailedCreatePodSandBox", cause.clone());
     })?;
     match ctx.backend.create_sandbox(spec).await {
-        Ok(sandbox) => Ok(sandbox.ip),
+        Ok(sandbox) => Ok(sandbox.ips),
         Err(e) => {
             let message = format!("Failed to create pod sandbox: {e}");
             ctx.warn(pod, None, "FailedCreatePodSandBox", message.clone());
@@ -72,7 +73,6 @@ fn sandbox_spec(ctx: &Context, pod: &Pod) -> Result<SandboxSpec, String> {
         name: spec::name(pod).to_owned(),
         hostname: names.hostname,
         domain: names.domain,
-        ip: None,
         resolv_conf: dns::resolver(pod, s.dns_ip, &s.domain, &s.host_resolver).text(),
         host_aliases: aliases.map(|a| (a.ip.clone(), a.hostnames.clone().unwrap_or_default())).collect(),
         host_network: spec::host_network(pod),
@@ -97,7 +97,7 @@ pub async fn start(
     pod: &Pod,
     container: &Container,
     attempt: i32,
-    ip: IpAddr,
+    ips: PerFamily<IpAddr>,
     cancel: &CancellationToken,
 ) -> Result<Started, StartError> {
     let name = container.name.as_str();
@@ -111,7 +111,7 @@ pub async fn start(
     };
     let image = image.map_err(StartError::Blocked)?;
     let config_error = |message| Failure { reason: "CreateContainerConfigError".into(), message };
-    let spec = container_spec(ctx, pod, container, attempt, ip, &image).await.map_err(config_error);
+    let spec = container_spec(ctx, pod, container, attempt, ips, &image).await.map_err(config_error);
     let spec = spec.map_err(fail)?;
     if cancel.is_cancelled() {
         return Err(StartError::Cancelled);
@@ -126,7 +126,7 @@ pub async fn start(
         return Err(StartError::Dead { id: id.0, image: wanted, image_id: image.id, message });
     }
     ctx.normal(pod, Some(name), "Started", format!("Started container {name}"));
-    post_start(ctx, pod, container, &id, ip).await;
+    post_start(ctx, pod, container, &id, ips.primary()).await;
     Ok(Started { started_at: started_at(ctx, &id).await, id: id.0, image: wanted, image_id: image.id })
 }
 
@@ -227,13 +227,13 @@ async fn container_spec(
     pod: &Pod,
     container: &Container,
     attempt: i32,
-    ip: IpAddr,
+    ips: PerFamily<IpAddr>,
     image: &ImageInfo,
 ) -> Result<ContainerSpec, String> {
     let sources = fetch(ctx, pod, vars::references(container)).await?;
     let all = pod.spec.as_ref().and_then(|s| s.enable_service_links).unwrap_or(true);
     let services = ctx.cluster.service_variables(spec::namespace(pod), all).await;
-    let env = container_env(pod, container, &ctx.place(Some(ip)), &sources, &services).map_err(|e| e.0)?;
+    let env = container_env(pod, container, &ctx.place(Some(ips)), &sources, &services).map_err(|e| e.0)?;
     let lookup = |name: &str| env.iter().rev().find(|(k, _)| k == name).map(|(_, v)| v.clone());
     let expanded = |words: &Option<Vec<String>>| {
         words.as_ref().filter(|w| !w.is_empty()).map(|w| w.iter().map(|w| expand(w, lookup)).collect())

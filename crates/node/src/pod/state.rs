@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use daymark_model::PerFamily;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
 
@@ -20,7 +21,7 @@ pub enum Sandbox {
     Absent,
     Preparing,
     Ready {
-        ip: IpAddr,
+        ips: PerFamily<IpAddr>,
     },
     /// Preparing failed; it is tried again at `until`, and the next wait is longer.
     Failed {
@@ -96,7 +97,7 @@ pub enum StartError {
 /// What a worker can be told.
 #[derive(Clone, Debug)]
 pub enum Observation {
-    Prepared(Result<IpAddr, String>),
+    Prepared(Result<PerFamily<IpAddr>, String>),
     Started {
         container: String,
         result: Result<Started, StartError>,
@@ -187,7 +188,7 @@ impl PodState {
     /// Takes in one observation.
     pub fn observe(&mut self, pod: &Pod, seen: Observation, now: Timestamp) {
         match seen {
-            Observation::Prepared(Ok(ip)) => self.sandbox = Sandbox::Ready { ip },
+            Observation::Prepared(Ok(ips)) => self.sandbox = Sandbox::Ready { ips },
             Observation::Prepared(Err(message)) => {
                 let wait = (self.prepare_wait * 2).clamp(FIRST_PREPARE_WAIT, LONGEST_PREPARE_WAIT);
                 self.sandbox = Sandbox::Failed { message, until: now + wait, wait };

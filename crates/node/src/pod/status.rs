@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use daymark_model::PerFamily;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{HostIP, Pod, PodCondition, PodIP, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -13,7 +14,7 @@ use super::spec::{self, Restart};
 use super::state::{Life, PodState, Sandbox};
 
 /// The whole status; conditions that others own are not in it.
-pub fn status(view: &PodView, host_ip: IpAddr) -> PodStatus {
+pub fn status(view: &PodView, host_ips: PerFamily<IpAddr>) -> PodStatus {
     let PodView { pod, state, now } = *view;
     if state.settled {
         return state.last_status.clone();
@@ -25,8 +26,8 @@ pub fn status(view: &PodView, host_ip: IpAddr) -> PodStatus {
         phase: Some(phase.to_owned()),
         reason: state.verdict.as_ref().map(|v| v.reason.clone()),
         message: state.verdict.as_ref().map(|v| v.message.clone()),
-        host_ip: Some(host_ip.to_string()),
-        host_ips: Some(vec![HostIP { ip: host_ip.to_string() }]),
+        host_ip: Some(host_ips.primary().to_string()),
+        host_ips: Some(host_ips.iter().map(|ip| HostIP { ip: ip.to_string() }).collect()),
         pod_ip: ips.first().map(|p| p.ip.clone()),
         pod_ips: (!ips.is_empty()).then_some(ips),
         start_time: state.start_time.map(seconds),
@@ -47,7 +48,7 @@ pub(super) fn seconds(at: Timestamp) -> Time {
 
 fn pod_ips(state: &PodState) -> Vec<PodIP> {
     match &state.sandbox {
-        Sandbox::Ready { ip } => vec![PodIP { ip: ip.to_string() }],
+        Sandbox::Ready { ips } => ips.iter().map(|ip| PodIP { ip: ip.to_string() }).collect(),
         Sandbox::Absent | Sandbox::Preparing | Sandbox::Failed { .. } => Vec::new(),
         _ => state.last_status.pod_ips.clone().unwrap_or_default(),
     }

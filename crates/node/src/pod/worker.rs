@@ -2,9 +2,11 @@
 //! decides. It never decides itself.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use daymark_model::PerFamily;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -183,23 +185,23 @@ impl Worker {
         }
         self.stoppers.retain(|_, s| !s.task.is_finished());
         self.publish(now);
-        let ip = self.ip();
+        let ip = self.ips().map(|ips| ips.primary());
         self.probes.reconcile(&self.pod, &self.state, ip);
         let running = matches!(self.state.sandbox, Sandbox::Ready { .. });
         self.sources.reconcile(if running { Some(&self.pod) } else { None });
         wake.map(|at| self.ctx.clock.instant(at))
     }
 
-    fn ip(&self) -> Option<std::net::IpAddr> {
+    fn ips(&self) -> Option<PerFamily<IpAddr>> {
         match self.state.sandbox {
-            Sandbox::Ready { ip } => Some(ip),
+            Sandbox::Ready { ips } => Some(ips),
             _ => None,
         }
     }
 
     fn publish(&mut self, now: Timestamp) {
         let view = PodView { pod: &self.pod, state: &self.state, now };
-        let status = super::status(&view, self.ctx.settings.node_ip);
+        let status = super::status(&view, self.ctx.settings.node_ips);
         tell::transitions(&self.ctx, &self.pod, &self.state.last_status, &status);
         let changed = self.state.last_status != status;
         self.state.last_status = status.clone();
@@ -251,7 +253,7 @@ impl Worker {
             Action::DeleteObject if self.gone => self.done = true,
             Action::DeleteObject => {
                 let view = PodView { pod: &self.pod, state: &self.state, now };
-                let status = super::status(&view, self.ctx.settings.node_ip);
+                let status = super::status(&view, self.ctx.settings.node_ips);
                 self.state.last_status = status.clone();
                 self.send_status(status, true);
             }
@@ -273,12 +275,13 @@ impl Worker {
     }
 
     fn start(&self, name: &str, attempt: i32) {
-        let (Some(container), Some(ip)) = (spec::find_container(&self.pod, name).cloned(), self.ip()) else {
+        let (Some(container), Some(ips)) = (spec::find_container(&self.pod, name).cloned(), self.ips())
+        else {
             return;
         };
         let cancel = self.stopping.clone();
         self.spawn(|ctx, pod| async move {
-            let result = start::start(&ctx, &pod, &container, attempt, ip, &cancel).await;
+            let result = start::start(&ctx, &pod, &container, attempt, ips, &cancel).await;
             Observation::Started { container: container.name, result }
         });
     }
@@ -318,7 +321,7 @@ impl Worker {
         self.ctx.normal(&self.pod, Some(name), "Killing", message);
         let (sender, receiver) = watch::channel(at);
         let (ctx, pod, outbox) = (self.ctx.clone(), self.pod.clone(), self.outbox.clone());
-        let (target, ip) = (ContainerId(id.to_owned()), self.ip());
+        let (target, ip) = (ContainerId(id.to_owned()), self.ips().map(|ips| ips.primary()));
         let task = tokio::spawn(async move {
             let exit = kill::stop(ctx, pod, container, target, ip, receiver).await;
             let _ = outbox.send(Message::Seen(Observation::Exited(exit)));

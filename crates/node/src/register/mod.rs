@@ -68,7 +68,7 @@ async fn try_register(
         Some(known) => {
             let mut patch = json!({"metadata": {"labels": object::labels(id)}});
             if known.spec.as_ref().is_none_or(|s| s.pod_cidr.is_none()) {
-                patch["spec"] = json!({"podCIDR": id.pod_cidr, "podCIDRs": [id.pod_cidr]});
+                patch["spec"] = json!({"podCIDR": id.pod_cidrs.first(), "podCIDRs": id.pod_cidrs});
             }
             api.patch(&id.name, &PatchParams::default(), &Patch::Merge(&patch)).await?
         }

@@ -23,8 +23,9 @@ const DISK_PRESSURE: u64 = 5;
 #[derive(Clone, Debug)]
 pub struct Identity {
     pub name: String,
-    pub ip: String,
-    pub pod_cidr: String,
+    /// One of each family, the primary first; so are the networks.
+    pub ips: Vec<String>,
+    pub pod_cidrs: Vec<String>,
     pub labels: BTreeMap<String, String>,
     pub kubelet_port: u16,
     pub max_pods: u32,
@@ -54,8 +55,8 @@ pub fn node(id: &Identity) -> Node {
             ..ObjectMeta::default()
         },
         spec: Some(NodeSpec {
-            pod_cidr: Some(id.pod_cidr.clone()),
-            pod_cidrs: Some(vec![id.pod_cidr.clone()]),
+            pod_cidr: id.pod_cidrs.first().cloned(),
+            pod_cidrs: Some(id.pod_cidrs.clone()),
             ..NodeSpec::default()
         }),
         status: None,
@@ -71,9 +72,10 @@ pub fn status(id: &Identity, facts: &Facts, before: Option<&NodeStatus>, now: Ti
         ("ephemeral-storage".to_owned(), amount(facts.storage / 1024, "Ki")),
         ("pods".to_owned(), amount(u64::from(id.max_pods), "")),
     ]);
-    let address = |kind: &str, address: &str| NodeAddress { type_: kind.into(), address: address.into() };
+    let address = |kind: &str, address: &String| NodeAddress { type_: kind.into(), address: address.clone() };
+    let internal = id.ips.iter().map(|ip| address("InternalIP", ip));
     NodeStatus {
-        addresses: Some(vec![address("InternalIP", &id.ip), address("Hostname", &id.name)]),
+        addresses: Some(internal.chain([address("Hostname", &id.name)]).collect()),
         capacity: Some(room.clone()),
         allocatable: Some(room),
         conditions: Some(conditions(facts, before, now)),
@@ -159,8 +161,8 @@ mod tests {
     fn identity() -> Identity {
         Identity {
             name: "node1".into(),
-            ip: "172.30.0.11".into(),
-            pod_cidr: "10.244.1.0/24".into(),
+            ips: vec!["172.30.0.11".into(), "fd00:172:30::11".into()],
+            pod_cidrs: vec!["10.244.1.0/24".into(), "fd00:10:244:1::/64".into()],
             labels: BTreeMap::from([("zone".into(), "a".into())]),
             kubelet_port: 10250,
             max_pods: 110,
@@ -183,6 +185,8 @@ mod tests {
         assert_eq!(times(&second, "Ready"), ("True".into(), t2, t1));
         assert_eq!(times(&second, "DiskPressure"), ("True".into(), t2, t2));
         assert_eq!(second.capacity.expect("capacity")["memory"].0, "4Ki");
+        let addresses = second.addresses.into_iter().flatten().map(|a| a.address).collect::<Vec<_>>();
+        assert_eq!(addresses, ["172.30.0.11", "fd00:172:30::11", "node1"]);
     }
 
     #[test]
@@ -190,7 +194,9 @@ mod tests {
         let node = node(&identity());
         let labels = node.metadata.labels.expect("labels");
         assert_eq!((labels["zone"].as_str(), labels["kubernetes.io/hostname"].as_str()), ("a", "node1"));
-        assert_eq!(node.spec.expect("spec").pod_cidrs, Some(vec!["10.244.1.0/24".into()]));
+        let spec = node.spec.expect("spec");
+        assert_eq!(spec.pod_cidr.as_deref(), Some("10.244.1.0/24"));
+        assert_eq!(spec.pod_cidrs, Some(vec!["10.244.1.0/24".into(), "fd00:10:244:1::/64".into()]));
         let lease = lease(&identity(), Some("u"), Timestamp::UNIX_EPOCH);
         assert_eq!(lease.spec.expect("spec").lease_duration_seconds, Some(10));
     }

@@ -1,5 +1,6 @@
 //! The pod runtime of a node: sandboxes, containers, exec, attach and logs, owned by one shim process per pod.
 
+pub(crate) mod addresses;
 mod client;
 mod containers;
 mod error;
@@ -73,7 +74,7 @@ impl Runtime {
         });
         let store = opened.await.map_err(|error| RuntimeError::Unavailable { what: error.to_string() })??;
         let inner = Inner {
-            addresses: Mutex::new(Pool::new(config.pod_cidr)),
+            addresses: Mutex::new(Pool::new(config.pod_cidrs)),
             events: broadcast::channel(1024).0,
             pods: Mutex::default(),
             owners: Mutex::default(),

@@ -72,7 +72,7 @@ impl Pod {
         let mut containers = lock(&self.containers).values().cloned().collect::<Vec<_>>();
         containers.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
         SandboxStatus {
-            ip: record.ip,
+            ips: record.ips,
             ready: self.ready.load(Ordering::SeqCst),
             created_at: record.created_at,
             link: record.link,

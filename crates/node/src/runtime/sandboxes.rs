@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use daymark_model::PerFamily;
+
 use super::client::{self, Connection};
 use super::pod::{Pod, lock};
 use super::{Result, Runtime, RuntimeError, RuntimeEvent, SandboxSpec, SandboxStatus};
@@ -27,8 +29,8 @@ impl Runtime {
             }
             self.unmake_sandbox(&spec.uid).await?;
         }
-        let ip = self.address(&spec)?;
-        let pod = Arc::new(Pod::new(self.pod_dir(&spec.uid), self.new_record(spec, ip)));
+        let ips = self.addresses(&spec)?;
+        let pod = Arc::new(Pod::new(self.pod_dir(&spec.uid), self.new_record(spec, ips)));
         match self.build_sandbox(&pod).await {
             Ok(()) => {
                 pod.ready.store(true, Ordering::SeqCst);
@@ -45,28 +47,24 @@ impl Runtime {
         }
     }
 
-    fn address(&self, spec: &SandboxSpec) -> Result<IpAddr> {
-        let mut pool = lock(&self.inner.addresses);
+    fn addresses(&self, spec: &SandboxSpec) -> Result<PerFamily<IpAddr>> {
         let config = &self.inner.config;
-        match spec.ip {
-            _ if spec.host_network => Ok(config.node_ip),
-            Some(IpAddr::V4(ip)) if pool.take_this(ip) => Ok(IpAddr::V4(ip)),
-            Some(ip) => {
-                let cause = format!("address {ip} is taken, or is not IPv4");
-                Err(RuntimeError::Sandbox { pod: full_name(spec), cause })
-            }
-            None => {
-                let (cidr, size) = (config.pod_cidr.to_string(), pool.size());
-                pool.take().map(IpAddr::V4).ok_or(RuntimeError::NoAddress { cidr, size })
-            }
+        if spec.host_network {
+            return Ok(config.node_ips);
         }
+        let mut pool = lock(&self.inner.addresses);
+        let size = pool.size();
+        pool.take().ok_or_else(|| {
+            let cidrs: Vec<String> = config.pod_cidrs.iter().map(|cidr| cidr.to_string()).collect();
+            RuntimeError::NoAddress { cidr: cidrs.join(","), size }
+        })
     }
 
-    fn new_record(&self, spec: SandboxSpec, ip: IpAddr) -> SandboxRecord {
+    fn new_record(&self, spec: SandboxSpec, ips: PerFamily<IpAddr>) -> SandboxRecord {
         let config = &self.inner.config;
         let name = format!("pod{}", spec.uid);
         SandboxRecord {
-            ip,
+            ips,
             created_at: jiff::Timestamp::now(),
             link: None,
             shim_pid: None,
@@ -92,10 +90,11 @@ impl Runtime {
         let shim_pid = start_shim(&self.inner.config.shim_command, &pod.dir).await?;
         let save = |error: std::io::Error| format!("saving its record: {error}");
         pod.change(|record| record.shim_pid = Some(shim_pid)).map_err(save)?;
-        if let (false, IpAddr::V4(ip)) = (record.spec.host_network, record.ip) {
+        if !record.spec.host_network {
             let netns = PathBuf::from(format!("/proc/{shim_pid}/ns/net"));
             let config = &self.inner.config;
-            let made = link::create(&self.inner.netlink, &netns, &record.spec.uid, ip, config.mtu).await?;
+            let (uid, ips) = (&record.spec.uid, record.ips);
+            let made = link::create(&self.inner.netlink, &netns, uid, ips, config.mtu).await?;
             pod.change(|record| record.link = Some(made.clone())).map_err(save)?;
             if let Some(links) = &config.links {
                 links.attached(&made).await?;
@@ -168,11 +167,11 @@ impl Runtime {
             }
             let _ = fs::remove_file(&record.socket);
             remove_dir(&dir)?;
-            std::result::Result::<IpAddr, String>::Ok(record.ip)
+            std::result::Result::<SandboxRecord, String>::Ok(record)
         });
-        let ip = swept.await.map_err(|error| error.to_string())??;
-        if let (IpAddr::V4(ip), false) = (ip, pod.record().spec.host_network) {
-            lock(&self.inner.addresses).free(ip);
+        let record = swept.await.map_err(|error| error.to_string())??;
+        if !record.spec.host_network {
+            lock(&self.inner.addresses).free(record.ips);
         }
         Ok(())
     }
@@ -188,8 +187,8 @@ impl Runtime {
             };
             let pod = Arc::new(pod);
             let record = pod.record();
-            if let (IpAddr::V4(ip), false) = (record.ip, record.spec.host_network) {
-                lock(&self.inner.addresses).take_this(ip);
+            if !record.spec.host_network {
+                lock(&self.inner.addresses).take_these(record.ips);
             }
             if let Err(cause) = self.adopt_one(&pod).await {
                 tracing::info!(pod = record.spec.uid, cause, "found a pod without a living shim");
@@ -251,7 +250,7 @@ fn write_files(dir: &Path, record: &SandboxRecord) -> std::io::Result<()> {
     } else {
         String::new()
     };
-    fs::write(pod.etc("hosts"), hosts::text(&record.spec, record.ip, &node))?;
+    fs::write(pod.etc("hosts"), hosts::text(&record.spec, record.ips, &node))?;
     fs::write(pod.etc("hostname"), format!("{}\n", record.spec.hostname))?;
     fs::write(pod.etc("resolv.conf"), &record.spec.resolv_conf)
 }

@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
+pub use daymark_model::PerFamily;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub use crate::image::{ImageInfo, PullPolicy, PullSecrets, RegistryConfig};
@@ -29,10 +31,11 @@ pub struct RuntimeConfig {
     pub cgroup_v2_dir: PathBuf,
     /// The same place in every other hierarchy, relative to its root (e.g. `/daymark/default/node1`).
     pub cgroup_path: PathBuf,
-    /// Addresses that pods of this node get. The network address, `.1` and the last are not handed out.
-    pub pod_cidr: ipnet::Ipv4Net,
-    /// The node's own address: the address of pods in the host network.
-    pub node_ip: IpAddr,
+    /// Addresses that pods of this node get, one of each family. The network address, the one after it
+    /// and the last are not handed out.
+    pub pod_cidrs: PerFamily<IpNet>,
+    /// The node's own addresses: those of pods in the host network.
+    pub node_ips: PerFamily<IpAddr>,
     /// MTU of the node's uplink in bytes; pods' links get the same.
     pub mtu: u32,
     /// Program and first arguments that start a shim, e.g. `["/proc/self/exe", "shim"]`.
@@ -63,8 +66,9 @@ pub struct PodLink {
     pub name: String,
     /// Interface index in the node's network namespace.
     pub ifindex: u32,
-    /// The pod's address behind it.
-    pub ip: IpAddr,
+    /// The pod's addresses behind it.
+    #[serde(alias = "ip", with = "super::addresses")]
+    pub ips: PerFamily<IpAddr>,
 }
 
 /// What a pod needs before its containers.
@@ -80,8 +84,6 @@ pub struct SandboxSpec {
     pub hostname: String,
     /// `subdomain.namespace.svc.cluster.local` where the pod has a subdomain: `/etc/hosts` names it.
     pub domain: Option<String>,
-    /// A wanted address; `None` takes a free one from the node's pod CIDR.
-    pub ip: Option<IpAddr>,
     /// Text of `/etc/resolv.conf`.
     pub resolv_conf: String,
     /// `spec.hostAliases`: address and its names, appended to the generated `/etc/hosts`.
@@ -102,8 +104,9 @@ pub struct SandboxSpec {
 pub struct SandboxStatus {
     /// What it was made from.
     pub spec: SandboxSpec,
-    /// Its address.
-    pub ip: IpAddr,
+    /// Its addresses.
+    #[serde(with = "super::addresses")]
+    pub ips: PerFamily<IpAddr>,
     /// Its shim lives. A sandbox that is not ready must be removed and made anew.
     pub ready: bool,
     /// When it was made.

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use daymark_model::PerFamily;
+
 use crate::runtime::SandboxSpec;
 
 const HEADER: &str = "# Kubernetes-managed hosts file.\n";
@@ -13,7 +15,7 @@ const STANDARD: &str = "127.0.0.1\tlocalhost\n\
     fe00::2\tip6-allrouters\n";
 
 /// The file's text. `node` is the node's own file, which pods in the host network see.
-pub fn text(spec: &SandboxSpec, ip: IpAddr, node: &str) -> String {
+pub fn text(spec: &SandboxSpec, ips: PerFamily<IpAddr>, node: &str) -> String {
     let mut text = if spec.host_network {
         format!("# Kubernetes-managed hosts file (host network).\n{node}")
     } else {
@@ -21,7 +23,8 @@ pub fn text(spec: &SandboxSpec, ip: IpAddr, node: &str) -> String {
             Some(domain) => format!("{}.{domain}\t{}", spec.hostname, spec.hostname),
             None => spec.hostname.clone(),
         };
-        format!("{HEADER}{STANDARD}{ip}\t{names}\n")
+        let own: String = ips.iter().map(|ip| format!("{ip}\t{names}\n")).collect();
+        format!("{HEADER}{STANDARD}{own}")
     };
     if !spec.host_aliases.is_empty() {
         text.push_str("\n# Entries added by HostAliases.\n");
@@ -44,15 +47,19 @@ mod tests {
             host_aliases: vec![("192.0.2.1".into(), vec!["a".into(), "b".into()])],
             ..SandboxSpec::default()
         };
-        let text = text(&spec, "10.244.1.2".parse().expect("address"), "");
-        assert!(text.contains("10.244.1.2\tweb-0.web.default.svc.cluster.local\tweb-0\n"), "{text}");
+        let ips = ["10.244.1.2", "fd00:10:244:1::2"].map(|ip| ip.parse().expect("address"));
+        let text = text(&spec, PerFamily::from_list(ips).expect("two families"), "");
+        for ip in ips {
+            assert!(text.contains(&format!("{ip}\tweb-0.web.default.svc.cluster.local\tweb-0\n")), "{text}");
+        }
         assert!(text.ends_with("# Entries added by HostAliases.\n192.0.2.1\ta\tb\n"), "{text}");
     }
 
     #[test]
     fn the_host_network_sees_the_nodes_file() {
         let spec = SandboxSpec { host_network: true, ..SandboxSpec::default() };
-        let text = text(&spec, "192.0.2.9".parse().expect("address"), "192.0.2.9\tnode\n");
+        let ip: IpAddr = "192.0.2.9".parse().expect("address");
+        let text = text(&spec, ip.into(), "192.0.2.9\tnode\n");
         assert!(text.ends_with("192.0.2.9\tnode\n"));
     }
 }

@@ -2,11 +2,13 @@
 
 use std::fs::File;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
+use daymark_model::PerFamily;
 use futures::TryStreamExt;
+use rtnetlink::packet_route::address::AddressHeaderFlags;
 use rtnetlink::packet_route::link::{InfoData, InfoVeth};
 use rtnetlink::packet_route::neighbour::NeighbourState;
 use rtnetlink::packet_route::route::RouteScope;
@@ -15,8 +17,9 @@ use sha2::{Digest, Sha256};
 
 use crate::runtime::PodLink;
 
-/// The pod's gateway: an address that no interface has; a static neighbour entry answers for it.
-pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+/// The pod's gateways: addresses that no interface has; static neighbour entries answer for them.
+const GATEWAY_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 1, 1));
+const GATEWAY_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1));
 /// Hardware address of the node side of every pod's link.
 pub const NODE_MAC: [u8; 6] = [0xee; 6];
 
@@ -25,10 +28,25 @@ pub fn interface_name(uid: &str) -> String {
     format!("dm{}", &hex::encode(Sha256::digest(uid))[..11])
 }
 
-/// Hardware address of the pod side, made from its address.
-pub fn pod_mac(ip: Ipv4Addr) -> [u8; 6] {
-    let [a, b, c, d] = ip.octets();
+/// Hardware address of the pod side, made from its primary address.
+pub fn pod_mac(ip: IpAddr) -> [u8; 6] {
+    let [a, b, c, d] = match ip {
+        IpAddr::V4(ip) => ip.octets(),
+        IpAddr::V6(ip) => {
+            let digest = Sha256::digest(ip.octets());
+            [digest[0], digest[1], digest[2], digest[3]]
+        }
+    };
     [0x0a, 0x58, a, b, c, d]
+}
+
+fn gateway(ip: IpAddr) -> IpAddr {
+    if ip.is_ipv4() { GATEWAY_V4 } else { GATEWAY_V6 }
+}
+
+/// A network of this address alone.
+fn alone(ip: IpAddr) -> u8 {
+    if ip.is_ipv4() { 32 } else { 128 }
 }
 
 /// Joins a pod's network namespace to the node's. `node` must be a handle in the node's namespace.
@@ -36,7 +54,7 @@ pub async fn create(
     node: &Handle,
     netns: &Path,
     uid: &str,
-    ip: Ipv4Addr,
+    ips: PerFamily<IpAddr>,
     mtu: u32,
 ) -> Result<PodLink, String> {
     let name = interface_name(uid);
@@ -45,7 +63,7 @@ pub async fn create(
     let peer = LinkMessageBuilder::<LinkUnspec>::new()
         .name("eth0")
         .mtu(mtu)
-        .address(pod_mac(ip).to_vec())
+        .address(pod_mac(ips.primary()).to_vec())
         .setns_by_fd(pod_ns.as_raw_fd())
         .build();
     let pair = LinkVeth::new(&name, "eth0")
@@ -55,9 +73,9 @@ pub async fn create(
         .build();
     node.link().add(pair).execute().await.map_err(|error| format!("making the link {name}: {error}"))?;
     let configured = async {
-        let ifindex = node_side(node, &name, ip).await?;
-        pod_side(pod_ns, ip).await?;
-        Ok(PodLink { name: name.clone(), ifindex, ip: IpAddr::V4(ip) })
+        let ifindex = node_side(node, &name, ips).await?;
+        pod_side(pod_ns, ips).await?;
+        Ok(PodLink { name: name.clone(), ifindex, ips })
     };
     let result: Result<PodLink, String> = configured.await;
     if result.is_err() {
@@ -90,58 +108,83 @@ fn gone(error: &rtnetlink::Error) -> bool {
     matches!(error, rtnetlink::Error::NetlinkError(message) if message.raw_code() == -libc::ENODEV)
 }
 
-async fn node_side(node: &Handle, name: &str, ip: Ipv4Addr) -> Result<u32, String> {
-    // Nobody speaks IPv6 on this link: no router solicitations, no link-local address.
-    let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1");
+/// All neighbours of this link are known, so an interface on it needs no link-local address and asks nobody.
+/// Must run in the interface's network namespace, before it is up.
+fn quiet_ipv6(name: &str, ips: PerFamily<IpAddr>) -> Result<(), String> {
+    let conf = format!("/proc/sys/net/ipv6/conf/{name}");
+    if !ips.iter().any(|ip| ip.is_ipv6()) {
+        let _ = std::fs::write(format!("{conf}/disable_ipv6"), "1");
+        return Ok(());
+    }
+    for (key, value) in [("disable_ipv6", "0"), ("addr_gen_mode", "1"), ("accept_ra", "0")] {
+        let path = format!("{conf}/{key}");
+        std::fs::write(&path, value).map_err(|error| format!("setting {path} to {value}: {error}"))?;
+    }
+    Ok(())
+}
+
+async fn node_side(node: &Handle, name: &str, ips: PerFamily<IpAddr>) -> Result<u32, String> {
+    quiet_ipv6(name, ips)?;
     let index = index_of(node, name).await?.ok_or_else(|| format!("the link {name} vanished"))?;
     let up = LinkUnspec::new_with_index(index).up().build();
     node.link().set(up).execute().await.map_err(|error| format!("bringing {name} up: {error}"))?;
-    let route = RouteMessageBuilder::<Ipv4Addr>::new()
-        .destination_prefix(ip, 32)
-        .output_interface(index)
-        .scope(RouteScope::Link)
-        .build();
-    let added = node.route().add(route).replace().execute().await;
-    added.map_err(|error| format!("adding the route to {ip}: {error}"))?;
-    neighbour(node, index, ip, &pod_mac(ip)).await?;
+    for ip in ips.iter() {
+        let route = RouteMessageBuilder::<IpAddr>::new()
+            .destination_prefix(ip, alone(ip))
+            .map_err(|error| format!("a route to {ip}: {error}"))?
+            .output_interface(index)
+            .scope(RouteScope::Link)
+            .build();
+        let added = node.route().add(route).replace().execute().await;
+        added.map_err(|error| format!("adding the route to {ip}: {error}"))?;
+        neighbour(node, index, ip, &pod_mac(ips.primary())).await?;
+    }
     Ok(index)
 }
 
-async fn pod_side(netns: File, ip: Ipv4Addr) -> Result<(), String> {
-    let (connection, pod) =
-        connect_in(netns).map_err(|error| format!("entering the pod's network: {error}"))?;
+async fn pod_side(netns: File, ips: PerFamily<IpAddr>) -> Result<(), String> {
+    let (connection, pod) = connect_in(netns, ips)?;
     let driver = tokio::spawn(connection);
     let configured = async {
         let index = index_of(&pod, "eth0").await?.ok_or("the pod has no eth0")?;
         let up = LinkUnspec::new_with_index(index).up().build();
         pod.link().set(up).execute().await.map_err(|error| format!("bringing eth0 up: {error}"))?;
-        let address = pod.address().add(index, IpAddr::V4(ip), 32).execute().await;
-        address.map_err(|error| format!("giving eth0 its address: {error}"))?;
-        neighbour(&pod, index, GATEWAY, &NODE_MAC).await?;
-        let default = RouteMessageBuilder::<Ipv4Addr>::new()
-            .destination_prefix(Ipv4Addr::UNSPECIFIED, 0)
-            .gateway(GATEWAY)
-            .output_interface(index)
-            .onlink()
-            .build();
-        pod.route()
-            .add(default)
-            .execute()
-            .await
-            .map_err(|error| format!("adding the pod's default route: {error}"))
+        for ip in ips.iter() {
+            pod_address(&pod, index, ip).await?;
+        }
+        Ok(())
     };
     let result = configured.await;
     driver.abort();
     result
 }
 
-async fn neighbour(handle: &Handle, index: u32, ip: Ipv4Addr, mac: &[u8; 6]) -> Result<(), String> {
-    let entry = handle
-        .neighbours()
-        .add(index, IpAddr::V4(ip))
-        .link_layer_address(mac)
-        .state(NeighbourState::Permanent)
-        .replace();
+/// An address of the pod, and its family's way out.
+async fn pod_address(pod: &Handle, index: u32, ip: IpAddr) -> Result<(), String> {
+    let mut address = pod.address().add(index, ip, alone(ip));
+    if ip.is_ipv6() {
+        // Usable at once; nobody else is on this link.
+        address.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+    }
+    address.execute().await.map_err(|error| format!("giving eth0 its address {ip}: {error}"))?;
+    let gateway = gateway(ip);
+    neighbour(pod, index, gateway, &NODE_MAC).await?;
+    let failed =
+        |error: &dyn std::fmt::Display| format!("adding the pod's default route by {gateway}: {error}");
+    let anywhere = if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let default = RouteMessageBuilder::<IpAddr>::new()
+        .destination_prefix(anywhere, 0)
+        .and_then(|route| route.gateway(gateway))
+        .map_err(|error| failed(&error))?
+        .output_interface(index)
+        .onlink()
+        .build();
+    pod.route().add(default).execute().await.map_err(|error| failed(&error))
+}
+
+async fn neighbour(handle: &Handle, index: u32, ip: IpAddr, mac: &[u8; 6]) -> Result<(), String> {
+    let entry =
+        handle.neighbours().add(index, ip).link_layer_address(mac).state(NeighbourState::Permanent).replace();
     entry.execute().await.map_err(|error| format!("adding the neighbour {ip}: {error}"))
 }
 
@@ -149,16 +192,21 @@ type Driver = rtnetlink::proto::Connection<rtnetlink::packet_route::RouteNetlink
 
 /// A netlink connection whose socket is in another network namespace. A thread of its own enters it
 /// and ends, so that no thread of the pool is ever left in the wrong one.
-fn connect_in(netns: File) -> io::Result<(Driver, Handle)> {
+fn connect_in(netns: File, ips: PerFamily<IpAddr>) -> Result<(Driver, Handle), String> {
     let runtime = tokio::runtime::Handle::current();
+    let failed = |error: io::Error| format!("entering the pod's network: {error}");
     let connect = move || {
-        nix::sched::setns(&netns, nix::sched::CloneFlags::CLONE_NEWNET)?;
+        let enter = nix::sched::setns(&netns, nix::sched::CloneFlags::CLONE_NEWNET);
+        enter.map_err(|errno| failed(errno.into()))?;
+        if ips.iter().any(|ip| ip.is_ipv6()) {
+            quiet_ipv6("eth0", ips)?;
+        }
         let _entered = runtime.enter();
-        let (connection, handle, _) = rtnetlink::new_connection()?;
-        io::Result::Ok((connection, handle))
+        let (connection, handle, _) = rtnetlink::new_connection().map_err(failed)?;
+        Ok((connection, handle))
     };
-    let thread = std::thread::Builder::new().name("pod-netns".into()).spawn(connect)?;
-    thread.join().map_err(|_| io::Error::other("the thread panicked"))?
+    let thread = std::thread::Builder::new().name("pod-netns".into()).spawn(connect).map_err(failed)?;
+    thread.join().map_err(|_| failed(io::Error::other("the thread panicked")))?
 }
 
 #[cfg(test)]
@@ -174,8 +222,10 @@ mod tests {
 
     #[test]
     fn hardware_addresses_are_unicast_and_local() {
-        let mac = pod_mac(Ipv4Addr::new(10, 244, 1, 9));
+        let mac = pod_mac(Ipv4Addr::new(10, 244, 1, 9).into());
         assert_eq!(mac, [0x0a, 0x58, 10, 244, 1, 9]);
-        assert_eq!(mac[0] & 0b11, 0b10);
+        let six = ["fd00:10:244:1::2", "fd00:10:244:2::2"].map(|ip| pod_mac(ip.parse().expect("address")));
+        assert_ne!(six[0], six[1], "pods of different nodes differ");
+        assert!([mac, six[0]].iter().all(|mac| mac[0] & 0b11 == 0b10));
     }
 }

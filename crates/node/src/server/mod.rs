@@ -49,7 +49,7 @@ impl Listener {
 /// When the address is taken or a certificate is unusable.
 pub async fn listen(cfg: &NodeConfig) -> anyhow::Result<Listener> {
     let tls = tls::acceptor(&cfg.kubelet_cert_pem, &cfg.kubelet_key_pem, &cfg.client_ca_pem)?;
-    let address = std::net::SocketAddr::new(cfg.runtime.node_ip, cfg.kubelet_port);
+    let address = std::net::SocketAddr::new(cfg.runtime.node_ips.primary(), cfg.kubelet_port);
     let tcp = TcpListener::bind(address).await;
     let tcp = tcp.with_context(|| {
         format!("the kubelet API of {} cannot listen on {address}", cfg.runtime.node_name)

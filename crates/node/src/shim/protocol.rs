@@ -74,8 +74,9 @@ impl Failure {
 pub struct SandboxRecord {
     /// What was asked for.
     pub spec: SandboxSpec,
-    /// The pod's address.
-    pub ip: std::net::IpAddr,
+    /// The pod's addresses.
+    #[serde(alias = "ip", with = "crate::runtime::addresses")]
+    pub ips: daymark_model::PerFamily<std::net::IpAddr>,
     /// When it was made.
     pub created_at: jiff::Timestamp,
     /// The node side of the link, once there is one.

@@ -8,7 +8,7 @@ fn sandbox() -> SandboxRecord {
     let spec = SandboxSpec { uid: "u1".into(), hostname: "pod-1".into(), ..SandboxSpec::default() };
     SandboxRecord {
         spec,
-        ip: "10.244.1.5".parse().expect("address"),
+        ips: daymark_model::PerFamily::single("10.244.1.5".parse().expect("address")),
         created_at: jiff::Timestamp::UNIX_EPOCH,
         link: None,
         shim_pid: None,

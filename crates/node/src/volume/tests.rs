@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
+use daymark_model::PerFamily;
 use serde_json::json;
 
 use super::*;
@@ -18,8 +19,8 @@ fn pod(volumes: serde_json::Value, mounts: serde_json::Value) -> Pod {
 }
 
 fn place() -> Place {
-    let ip = "172.30.0.11".parse().expect("ip");
-    Place { node: "n".into(), host_ip: ip, pod_ip: None, allocatable_cpu: 1000, allocatable_memory: 1 << 30 }
+    let host_ips = PerFamily::single("172.30.0.11".parse().expect("ip"));
+    Place { node: "n".into(), host_ips, pod_ips: None, allocatable_cpu: 1000, allocatable_memory: 1 << 30 }
 }
 
 fn config(entries: &[(&str, &str)]) -> Sources {

@@ -1,5 +1,6 @@
 //! A new process takes over what an older one left.
 
+use daymark_model::PerFamily;
 use serde_json::json;
 
 use super::*;
@@ -14,7 +15,6 @@ fn sandbox(ready: bool, containers: &[(&str, &str, u32, Option<i32>)]) -> Sandbo
         name: "web".into(),
         hostname: "web".into(),
         domain: None,
-        ip: None,
         resolv_conf: String::new(),
         host_aliases: vec![],
         host_network: false,
@@ -41,7 +41,7 @@ fn sandbox(ready: bool, containers: &[(&str, &str, u32, Option<i32>)]) -> Sandbo
     };
     SandboxStatus {
         spec,
-        ip: "10.244.1.9".parse().expect("ip"),
+        ips: PerFamily::single("10.244.1.9".parse().expect("ip")),
         ready,
         created_at: at,
         link: None,

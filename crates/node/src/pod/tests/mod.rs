@@ -7,6 +7,7 @@ mod starting;
 mod stopping;
 mod workers;
 
+use daymark_model::PerFamily;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
 use serde_json::{Value, json};
@@ -87,7 +88,8 @@ impl Story {
     }
 
     pub fn prepared(&mut self) {
-        self.see(Observation::Prepared(Ok("10.244.1.5".parse().expect("ip"))));
+        let ips = ["10.244.1.5", "fd00:10:244:1::5"].map(|ip| ip.parse().expect("ip"));
+        self.see(Observation::Prepared(Ok(PerFamily::from_list(ips).expect("two families"))));
     }
 
     /// A start that worked; returns the new id.
@@ -141,7 +143,7 @@ impl Story {
 
     pub fn status(&self) -> PodStatus {
         let view = PodView { pod: &self.pod, state: &self.state, now: self.now };
-        super::status(&view, "172.30.0.11".parse().expect("ip"))
+        super::status(&view, PerFamily::single("172.30.0.11".parse().expect("ip")))
     }
 
     pub fn phase(&self) -> String {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use daymark_model::PerFamily;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -64,7 +65,7 @@ impl Backend for Fake {
         self.call(format!("sandbox {}", spec.name));
         Ok(SandboxStatus {
             spec,
-            ip: "127.0.0.1".parse().expect("ip"),
+            ips: PerFamily::single("127.0.0.1".parse().expect("ip")),
             ready: true,
             created_at: Timestamp::now(),
             link: None,
@@ -225,7 +226,7 @@ impl Stage {
             cluster: paper.clone(),
             settings: Settings {
                 node: "node1".into(),
-                node_ip: "172.30.0.11".parse().expect("ip"),
+                node_ips: PerFamily::single("172.30.0.11".parse().expect("ip")),
                 dns_ip: "10.96.0.10".parse().expect("ip"),
                 domain: "cluster.local".into(),
                 host_resolver: Resolver::default(),

@@ -35,7 +35,7 @@ fn the_whole_status_is_as_kubelet_writes_it() {
     let (t0, t2) = ("2023-11-14T22:13:20Z", "2023-11-14T22:13:22Z");
     let want = json!({
         "phase": "Running", "hostIP": "172.30.0.11", "hostIPs": [{"ip": "172.30.0.11"}],
-        "podIP": "10.244.1.5", "podIPs": [{"ip": "10.244.1.5"}], "startTime": t0, "qosClass": "BestEffort",
+        "podIP": "10.244.1.5", "podIPs": [{"ip": "10.244.1.5"}, {"ip": "fd00:10:244:1::5"}], "startTime": t0, "qosClass": "BestEffort",
         "observedGeneration": 3,
         "conditions": [
             condition("PodReadyToStartContainers", t0), condition("Initialized", t0), condition("Ready", t2),
