@@ -97,7 +97,12 @@ impl Laptop {
 
     /// Starts a cluster of two nodes that cannot reach the outside.
     pub fn up(&self) -> Cluster<'_> {
-        self.daymark(&["up", "--no-egress"]);
+        self.up_with(&[])
+    }
+
+    /// As [`Laptop::up`], with more flags.
+    pub fn up_with(&self, flags: &[&str]) -> Cluster<'_> {
+        self.daymark(&[&["up", "--no-egress"], flags].concat());
         Cluster { laptop: self }
     }
 
