@@ -11,6 +11,9 @@ const PROG_TEST_RUN: i32 = 10;
 const BTF_LOAD: i32 = 18;
 const MAP_FREEZE: i32 = 22;
 
+/// How often loading a program is tried when signals interrupt it.
+const LOAD_TRIES: usize = 20;
+
 #[repr(C)]
 #[derive(Default)]
 struct ProgLoadAttr {
@@ -213,7 +216,14 @@ pub fn load_typed_program<I>(shape: &ProgramShape<'_, I>, log: &mut [u8]) -> io:
         func_info_cnt: if typed { func_info_cnt as u32 } else { 0 },
         ..ProgLoadAttr::default()
     };
-    bpf(PROG_LOAD, &mut attr).map(owned)
+    // The verifier gives up when a signal comes, any signal.
+    for _ in 0..LOAD_TRIES {
+        match bpf(PROG_LOAD, &mut attr) {
+            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {}
+            done => return done.map(owned),
+        }
+    }
+    Err(io::Error::from_raw_os_error(libc::EAGAIN))
 }
 
 /// How many instructions the verifier looked at, over all paths.

@@ -34,14 +34,15 @@ impl Pins {
         self.directory.path().join("bpf")
     }
 
-    /// Node 192.0.2.11 of a cluster with pods in 10.244.0.0/16.
+    /// Node 192.0.2.11 and 2001:db8::11 of a cluster with pods in 10.244.0.0/16 and fd00:10:244::/48.
     pub fn config(&self) -> Config {
         let mut config = Config::new(self.path());
-        config.node_ips = vec![ip("192.0.2.11")];
-        config.pod_cidrs = vec!["10.244.0.0/16".parse().expect("CIDR")];
-        config.service_cidrs = vec!["10.96.0.0/16".parse().expect("CIDR")];
+        let nets = |texts: &[&str]| texts.iter().map(|text| text.parse().expect("CIDR")).collect();
+        config.node_ips = vec![ip("192.0.2.11"), ip("2001:db8::11")];
+        config.pod_cidrs = nets(&["10.244.0.0/16", "fd00:10:244::/48"]);
+        config.service_cidrs = nets(&["10.96.0.0/16", "fd00:10:96::/112"]);
         config.cluster_sources =
-            vec!["192.0.2.11/32".parse().expect("CIDR"), "192.0.2.12/32".parse().expect("CIDR")];
+            nets(&["192.0.2.11/32", "192.0.2.12/32", "2001:db8::11/128", "2001:db8::12/128"]);
         config
     }
 

@@ -226,7 +226,8 @@ impl ClientState {
                 Ok(format!("{} from {from}", String::from_utf8_lossy(&buffer[..length])))
             }
             "udp-connected" => {
-                let socket = UdpSocket::bind("0.0.0.0:0")?;
+                let family = if argument.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" };
+                let socket = UdpSocket::bind(family)?;
                 socket.connect(argument)?;
                 socket.set_read_timeout(Some(PATIENCE))?;
                 socket.send(b"who")?;

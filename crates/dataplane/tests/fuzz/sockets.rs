@@ -1,0 +1,79 @@
+//! Sockets of a process in the pods' cgroup, beside the reference.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use daymark_dataplane::monotonic_now;
+use daymark_model::Protocol;
+
+use crate::machine::Machine;
+use crate::reference::{Client, Dial, Expected, PortName};
+
+/// What the unconnected UDP socket got for an address.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    pub port: PortName,
+    pub backend: SocketAddr,
+    pub interrupted: bool,
+}
+
+impl Machine {
+    pub fn connect(&mut self, dial: Dial) -> Result<(), String> {
+        let before = monotonic_now();
+        let order = if dial.protocol == Protocol::Tcp { "tcp" } else { "udp-connected" };
+        let answer = self.process.ask(&format!("{order} {}", dial.to));
+        self.judge_socket(dial, before, &answer).map(drop)
+    }
+
+    /// Compares a socket's fate with the reference; the backend that it got.
+    fn judge_socket(
+        &mut self,
+        dial: Dial,
+        before: Duration,
+        answer: &str,
+    ) -> Result<Option<(PortName, SocketAddr)>, String> {
+        let expected = self.reference.first(Client::Socket, dial, monotonic_now());
+        let wrong = || Err(format!("a socket dials {dial:?}: expected {expected:?}, but saw {answer}"));
+        match &expected {
+            Expected::Served { port, by } => {
+                let Some(backend) = backend_in(answer, dial) else { return wrong() };
+                if !by.contains(&backend) {
+                    return wrong();
+                }
+                self.reference.chosen(Client::Socket, port, backend, before);
+                Ok(Some((port.clone(), backend)))
+            }
+            Expected::Refused if answer == "ConnectionRefused" => Ok(None),
+            // What was not translated meets a route that leads nowhere.
+            Expected::Untouched if answer == "HostUnreachable" => Ok(None),
+            _ => wrong(),
+        }
+    }
+
+    pub fn send(&mut self, to: SocketAddr) -> Result<(), String> {
+        let dial = Dial { to, protocol: Protocol::Udp };
+        let before = monotonic_now();
+        let answer = self.process.ask(&format!("udp {to}"));
+        if let Some(Sent { port, backend, interrupted }) = self.sent.get(&to) {
+            let stayed = backend_in(&answer, dial) == Some(*backend);
+            let offered = self.reference.is_offered(Client::Socket, dial, port, *backend);
+            match (stayed, offered && !interrupted, self.reference.is_serving(port, *backend)) {
+                (true, _, true) => return Ok(()),
+                (true, _, false) => return Err(format!("a socket's {dial:?} stays at {backend}: gone")),
+                (false, true, _) => return Err(format!("a socket's {dial:?} left {backend}: {answer}")),
+                (false, false, _) => {}
+            }
+        }
+        self.sent.remove(&to);
+        let chosen = self.judge_socket(dial, before, &answer)?;
+        self.sent.extend(chosen.map(|(port, backend)| (to, Sent { port, backend, interrupted: false })));
+        Ok(())
+    }
+}
+
+/// The backend in the client process's answer, if the answer seems to come from what was dialled.
+fn backend_in(answer: &str, dial: Dial) -> Option<SocketAddr> {
+    let words: Vec<&str> = answer.split(' ').collect();
+    let right = words[1..].chunks(2).all(|pair| pair.get(1) == Some(&dial.to.to_string().as_str()));
+    words.first().filter(|_| right && words.len() > 1)?.parse().ok()
+}
