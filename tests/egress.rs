@@ -6,7 +6,7 @@ use std::process::Command;
 
 use support::{Killed, Laptop, check, eventually};
 
-/// A machine on the far side of the laptop, `198.51.100.2`, with a web server.
+/// A machine on the far side of the laptop, `198.51.100.2` and `2001:db8:5::2`, with a web server.
 struct Outside {
     _server: Killed,
     namespace: std::path::PathBuf,
@@ -32,10 +32,12 @@ impl Outside {
             "netns",
             &namespace.display().to_string(),
         ]);
-        laptop.run(&["ip", "addr", "add", "198.51.100.1/24", "dev", "out0"]);
         laptop.run(&["ip", "link", "set", "out0", "up"]);
-        laptop.run(&["nsenter", &at, "ip", "addr", "add", "198.51.100.2/24", "dev", "in0"]);
+        laptop.run(&["ip", "addr", "add", "198.51.100.1/24", "dev", "out0"]);
+        laptop.run(&["ip", "addr", "add", "2001:db8:5::1/64", "dev", "out0", "nodad"]);
         laptop.run(&["nsenter", &at, "ip", "link", "set", "in0", "up"]);
+        laptop.run(&["nsenter", &at, "ip", "addr", "add", "198.51.100.2/24", "dev", "in0"]);
+        laptop.run(&["nsenter", &at, "ip", "addr", "add", "2001:db8:5::2/64", "dev", "in0", "nodad"]);
         let server = laptop
             .command(&["nsenter", &at, env!("CARGO_BIN_EXE_daymark"), "web", "--port", "80"])
             .spawn()
@@ -51,6 +53,8 @@ impl Drop for Outside {
 }
 
 const URL: &str = "http://198.51.100.2/clientip";
+const URL_V6: &str = "http://[2001:db8:5::2]/clientip";
+const FORWARDS_V6: &str = "/proc/sys/net/ipv6/conf/all/forwarding";
 
 fn pod(laptop: &Laptop) {
     laptop.kubectl("run client --image=daymark/web:v1");
@@ -76,6 +80,45 @@ fn pods_reach_the_outside_under_the_hosts_address() {
     assert!(rules.contains("daymark_"), "{rules}");
     laptop.daymark(&["down"]);
     assert_eq!(laptop.run(&["nft", "list", "tables"]), "");
+}
+
+#[test]
+fn pods_get_out_over_ipv6_where_the_host_forwards_it() {
+    let laptop = Laptop::new();
+    let outside = Outside::new(&laptop);
+    laptop.run(&["sh", "-c", &format!("echo 1 > {FORWARDS_V6}")]);
+    laptop.daymark(&["up", "--ip-family", "dual"]);
+    pod(&laptop);
+    let cluster = support::Cluster { laptop: &laptop };
+    for (url, host) in [(URL, "198.51.100.1"), (URL_V6, "2001:db8:5::1")] {
+        let seen = eventually("the outside answers", || {
+            cluster.exec("client", &["/daymark", "web", "get", "--timeout", "3", url])
+        });
+        assert_eq!(seen.trim(), host);
+    }
+    let far = format!("--net={}", outside.namespace.display());
+    laptop.run(&["nsenter", &far, "ip", "route", "add", "fd00:10:244::/56", "via", "2001:db8:5::1"]);
+    let ip = laptop.kubectl("get pod client -o jsonpath={.status.podIPs[1].ip}");
+    let into =
+        laptop.output(&["nsenter", &far, "curl", "-sS", "--max-time", "2", &format!("http://[{ip}]/")]);
+    assert!(!into.status.success(), "a pod was reached from outside");
+    laptop.daymark(&["down"]);
+    assert_eq!(laptop.run(&["nft", "list", "tables"]), "");
+}
+
+#[test]
+fn a_host_that_does_not_forward_ipv6_stays_so() {
+    let laptop = Laptop::new();
+    let _outside = Outside::new(&laptop);
+    laptop.daymark(&["up", "--ip-family", "dual"]);
+    pod(&laptop);
+    let cluster = support::Cluster { laptop: &laptop };
+    eventually("the outside answers", || cluster.exec("client", &["/daymark", "web", "get", URL]));
+    let why = cluster.exec("client", &["/daymark", "web", "get", "--timeout", "2", URL_V6]);
+    assert!(why.is_err(), "{why:?}");
+    let status = laptop.daymark(&["status"]);
+    assert!(status.contains("on (IPv4)"), "{status}");
+    assert_eq!(laptop.run(&["cat", FORWARDS_V6]).trim(), "0");
 }
 
 #[test]
