@@ -88,9 +88,71 @@ fn a_dual_stack_service_is_reached_over_both_families() {
         assert_eq!(dig(&laptop, server, &format!("-x {}", ips[1])), ["web.default.svc.cluster.local."]);
     }
     for inner in own.iter().chain(&ips) {
-        let why = cluster.curl(&url(inner, 80)).expect_err("isolation");
-        assert!(why.contains("No route to host") || why.contains("Couldn't connect"), "{why}");
+        cluster.curl(&url(inner, 80)).expect_err("isolation");
+        let why = laptop.fails(&["ip", "route", "get", inner]);
+        assert!(why.contains("No route to host"), "a route of its own keeps {inner} inside: {why}");
     }
+}
+
+const ECHO: &str = "apiVersion: v1
+kind: Pod
+metadata: {name: echo, labels: {app: echo}}
+spec:
+  hostname: e1
+  subdomain: headless
+  containers: [{name: c, image: 'daymark/web:v1', args: ['--port=80', '--udp-echo=9']}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: echo}
+spec:
+  type: LoadBalancer
+  ipFamilyPolicy: PreferDualStack
+  selector: {app: echo}
+  ports: [{name: datagrams, port: 9, protocol: UDP, nodePort: 30009}, {name: http, port: 80}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: headless}
+spec: {clusterIP: None, ipFamilyPolicy: PreferDualStack, selector: {app: echo}, ports: [{name: http, port: 80}]}
+";
+
+#[test]
+fn datagrams_names_and_external_addresses_where_ipv6_is_primary() {
+    let laptop = Laptop::new();
+    let services = "fd00:10:97::/112,10.97.0.0/16";
+    let cluster = laptop.up_with(&["--ip-family", "dual", "--service-cidr", services]);
+    laptop.apply(ECHO);
+    laptop.kubectl("wait --for=condition=Ready pod/echo --timeout=60s");
+    let own = list(&laptop, "pod echo", ".status.podIPs[*].ip");
+    let ips = list(&laptop, "service echo", ".spec.clusterIPs[*]");
+    for both in [&own, &ips] {
+        assert!(both.len() == 2 && both[0].contains(':') && both[1].contains('.'), "{both:?}");
+    }
+    assert!(laptop.kubectl("get service kubernetes").contains("fd00:10:97::1 "));
+    assert!(laptop.kubectl("get endpoints echo").contains(&format!("[{}]:80", own[0])));
+    let external = list(&laptop, "service echo", ".status.loadBalancer.ingress[*].ip");
+    assert!(external.len() == 1 && external[0].contains('.'), "of the family that has a pool: {external:?}");
+
+    let nodes = list(&laptop, "nodes", ".items[*].status.addresses[?(@.type==\"InternalIP\")].address");
+    for node in nodes.iter().chain(&external) {
+        let port = if *node == external[0] { 9 } else { 30009 };
+        let ask = format!("exec 3<>/dev/udp/{node}/{port}; echo hostname >&3; timeout 2 head -n1 <&3");
+        let answer = eventually("the datagram is answered", || {
+            let done = laptop.output(&["bash", "-c", &ask]);
+            check(done.status.success(), support::text(&done.stderr)).map(|()| support::text(&done.stdout))
+        });
+        assert_eq!(answer, "e1\n", "over {node}");
+    }
+    for (kind, ip) in [("AAAA", &own[0]), ("A", &own[1])] {
+        for name in ["headless", "e1.headless"] {
+            assert_eq!(
+                dig(&laptop, &nodes[0], &format!("{name}.default.svc.cluster.local {kind}")),
+                [ip.clone()]
+            );
+        }
+    }
+    get(&cluster, "echo", "http://echo").expect("a pod reaches itself");
 }
 
 #[test]
