@@ -59,10 +59,10 @@ fn a_dual_stack_service_is_reached_over_both_families() {
     let laptop = Laptop::new();
     let cluster = laptop.up_with(&["--ip-family", "dual"]);
     front_end(&cluster);
-    service(&laptop, "RequireDualStack");
+    cluster.create_example("dual-stack.yml");
     let pod = first_pod(&laptop);
     let own = list(&laptop, &format!("pod {pod}"), ".status.podIPs[*].ip");
-    let ips = list(&laptop, "service web", ".spec.clusterIPs[*]");
+    let ips = list(&laptop, "service myapp-dual", ".spec.clusterIPs[*]");
     for both in [&own, &ips] {
         assert!(both.len() == 2 && both[0].contains('.') && both[1].contains(':'), "{both:?}");
     }
@@ -73,19 +73,22 @@ fn a_dual_stack_service_is_reached_over_both_families() {
     }
     let mapped = get(&cluster, &pod, &url(&format!("::ffff:{}", ips[0]), 80)).expect("a v4-mapped socket");
     assert!(mapped.contains(&format!("you are {}", own[0])), "{mapped}");
-    for name in ["web", "web.default.svc.cluster.local"] {
+    for name in ["myapp-dual", "myapp-dual.default.svc.cluster.local"] {
         get(&cluster, &pod, &format!("http://{name}")).expect("the name answers");
     }
 
     let nodes = list(&laptop, "nodes", ".items[*].status.addresses[?(@.type==\"InternalIP\")].address");
     assert_eq!(nodes.len(), 4, "{nodes:?}");
     for node in &nodes {
-        eventually("the node port answers", || cluster.curl(&url(node, 30008)));
+        eventually("the node port answers", || cluster.curl(&url(node, 30011)));
     }
     for server in &nodes[..2] {
-        assert_eq!(dig(&laptop, server, "web.default.svc.cluster.local A"), ips[..1]);
-        assert_eq!(dig(&laptop, server, "web.default.svc.cluster.local AAAA"), ips[1..]);
-        assert_eq!(dig(&laptop, server, &format!("-x {}", ips[1])), ["web.default.svc.cluster.local."]);
+        assert_eq!(dig(&laptop, server, "myapp-dual.default.svc.cluster.local A"), ips[..1]);
+        assert_eq!(dig(&laptop, server, "myapp-dual.default.svc.cluster.local AAAA"), ips[1..]);
+        assert_eq!(
+            dig(&laptop, server, &format!("-x {}", ips[1])),
+            ["myapp-dual.default.svc.cluster.local."]
+        );
     }
     for inner in own.iter().chain(&ips) {
         cluster.curl(&url(inner, 80)).expect_err("isolation");
