@@ -149,10 +149,8 @@ fn datagrams_names_and_external_addresses_where_ipv6_is_primary() {
     }
     for (kind, ip) in [("AAAA", &own[0]), ("A", &own[1])] {
         for name in ["headless", "e1.headless"] {
-            assert_eq!(
-                dig(&laptop, &nodes[0], &format!("{name}.default.svc.cluster.local {kind}")),
-                [ip.clone()]
-            );
+            let found = dig(&laptop, &nodes[0], &format!("{name}.default.svc.cluster.local {kind}"));
+            assert_eq!(found, std::slice::from_ref(ip));
         }
     }
     get(&cluster, "echo", "http://echo").expect("a pod reaches itself");
