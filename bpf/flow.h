@@ -86,15 +86,10 @@ SUBPROGRAM int remove_both(const struct flow_key *key, const struct flow *flow)
 	return 0;
 }
 
-/* Whether a masqueraded flow's target has become a frontend meanwhile. */
-INLINE bool is_served_now(const struct packet *packet)
+/* Whether a masqueraded flow's target belongs to a Service by now. */
+INLINE bool is_taken_over(const struct packet *packet)
 {
-	struct frontend_key key = {};
-
-	copy_ip(key.ip, packet->key.target);
-	key.port = packet->key.target_port;
-	key.protocol = packet->key.protocol;
-	return bpf_map_lookup_elem(&frontends, &key);
+	return bpf_map_lookup_elem(&service_ips, packet->key.target);
 }
 
 /*
@@ -115,7 +110,7 @@ INLINE bool is_superseded(const struct packet *packet, struct flow *flow, __u64 
 	if (protocol != IPPROTO_UDP && !(new && !(flow->flags & FLOW_ANSWERED)))
 		return false;
 	if (!flow->service)
-		return is_served_now(packet);
+		return is_taken_over(packet);
 	copy_ip(choice.ip, flow->target);
 	choice.port = flow->target_port;
 	choice.service = flow->service;

@@ -71,6 +71,9 @@ SUBPROGRAM int enter_chosen(struct __sk_buff *skb, const struct packet *packet, 
 
 	if (!node)
 		return DROP;
+	/* A backend outside of the cluster does not know where pods are. */
+	if (keep_client)
+		keep_client = in_cluster(network_of(backend->ip));
 	/* A pod that reaches itself must be answered by someone else. */
 	keep_source = (keep_client || (backend->flags & SLOT_LOCAL)) && !same_ip(backend->ip, packet->key.source);
 	copy_ip(to.source, keep_source ? packet->key.source : address_of(node, packet));

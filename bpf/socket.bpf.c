@@ -42,7 +42,7 @@ SUBPROGRAM int choose_slowly(struct bpf_sock_addr *ctx, __u32 id, int local, str
 }
 
 /* Straight on where nothing is to be remembered: each call and each lookup counts here. */
-INLINE int choose_fresh(struct bpf_sock_addr *ctx, __u32 id, bool local, struct backend *backend)
+INLINE int pick_fresh(struct bpf_sock_addr *ctx, __u32 id, bool local, struct backend *backend)
 {
 	struct service *service = bpf_map_lookup_elem(&services, &id);
 	int verdict = VERDICT_VANISHED;
@@ -53,6 +53,11 @@ INLINE int choose_fresh(struct bpf_sock_addr *ctx, __u32 id, bool local, struct 
 		verdict = choose_slot(service, id, local, 0, backend);
 	if (verdict == VERDICT_VANISHED)
 		verdict = choose_slowly(ctx, id, local, backend);
+	return verdict;
+}
+
+INLINE int counted(int verdict, __u32 id, const struct backend *backend)
+{
 	if (verdict == VERDICT_CHOSEN)
 		count_connection(id, (const void *)backend->ip, backend->port);
 	else if (verdict == VERDICT_REFUSE)
@@ -105,7 +110,26 @@ SUBPROGRAM int remember_conversation(struct bpf_sock_addr *ctx, const struct fro
 	return 0;
 }
 
-/* Both entries of a conversation are renewed at most once a second, so that a busy socket writes little. */
+/* Whether the socket talks to that backend already, by another address that it dialled. */
+SUBPROGRAM int is_ambiguous(struct bpf_sock_addr *ctx, const struct frontend_key *dial, const struct backend *backend)
+{
+	if (!dial || !backend)
+		return false;
+
+	struct choice *reply;
+	struct udp_key key;
+
+	udp_key_of(&key, bpf_get_socket_cookie(ctx), backend->ip, backend->port);
+	reply = bpf_map_lookup_elem(&udp_replies, &key);
+	return reply && !(reply->port == dial->port && same_ip(reply->ip, dial->ip)) &&
+	       bpf_ktime_get_ns() - reply->last_seen < TIMEOUT_UDP_SECONDS * SECOND;
+}
+
+/*
+ * Both entries of a conversation are renewed at most once a second, so that a busy socket writes little.
+ * Replies of one backend to one socket cannot be told apart, so a socket that dials several addresses gets
+ * another backend for each, if chance allows.
+ */
 SUBPROGRAM int choose_for_udp(struct bpf_sock_addr *ctx, const struct frontend_key *dial, __u32 id, int local,
 			      struct backend *backend)
 {
@@ -115,8 +139,12 @@ SUBPROGRAM int choose_for_udp(struct bpf_sock_addr *ctx, const struct frontend_k
 	int conversation = continue_conversation(ctx, dial, id, backend);
 	int verdict = VERDICT_CHOSEN;
 
-	if (conversation == NEW_CONVERSATION)
-		verdict = choose_fresh(ctx, id, local, backend);
+	if (conversation == NEW_CONVERSATION) {
+		verdict = pick_fresh(ctx, id, local, backend);
+		for (int i = 0; i < 4 && verdict == VERDICT_CHOSEN && is_ambiguous(ctx, dial, backend); i++)
+			verdict = choose_slowly(ctx, id, local, backend);
+		counted(verdict, id, backend);
+	}
 	if (verdict == VERDICT_CHOSEN && conversation != RUNNING_CONVERSATION)
 		remember_conversation(ctx, dial, backend);
 	return verdict;
@@ -152,7 +180,7 @@ INLINE int resolve(struct bpf_sock_addr *ctx, const struct frontend_key *dial, s
 	if (dial->protocol == PROTOCOL_UDP)
 		verdict = choose_for_udp(ctx, dial, frontend->service, local, backend);
 	else
-		verdict = choose_fresh(ctx, frontend->service, local, backend);
+		verdict = counted(pick_fresh(ctx, frontend->service, local, backend), frontend->service, backend);
 	if (verdict == VERDICT_CHOSEN)
 		return TRANSLATE;
 	/* To be dropped: the packet goes out untranslated and the pod's interface drops it, which is

@@ -231,9 +231,11 @@ impl Machine {
             }
             (Expected::Served { port, by }, Seen::Sent { from: seen_as, to }) if by.contains(&to) => {
                 let here = self.universe.node_of(to.ip()) == Some(1);
-                // Answers come through this node whatever they are for if the backend is here or the client
-                // is a pod of it; and nobody answers himself.
-                let keeps = (here || matches!(client, Client::LocalPod(_))) && to.ip() != from.ip();
+                // Answers come through this node whatever they are for if the backend is here, or the client
+                // is a pod of it and the backend a pod anywhere; and nobody answers himself.
+                let known = self.universe.node_of(to.ip()).is_some();
+                let keeps =
+                    (here || (known && matches!(client, Client::LocalPod(_)))) && to.ip() != from.ip();
                 let right = if keeps {
                     seen_as == from || (seen_as.ip() == from.ip() && SNAT.contains(&seen_as.port()))
                 } else {

@@ -36,7 +36,7 @@ impl Machine {
         let wrong = || Err(format!("a socket dials {dial:?}: expected {expected:?}, but saw {answer}"));
         match &expected {
             Expected::Served { port, by } => {
-                let Some(backend) = backend_in(answer, dial) else { return wrong() };
+                let Some(backend) = self.backend_in(answer, dial) else { return wrong() };
                 if !by.contains(&backend) {
                     return wrong();
                 }
@@ -55,7 +55,7 @@ impl Machine {
         let before = monotonic_now();
         let answer = self.process.ask(&format!("udp {to}"));
         if let Some(Sent { port, backend, interrupted }) = self.sent.get(&to) {
-            let stayed = backend_in(&answer, dial) == Some(*backend);
+            let stayed = self.backend_in(&answer, dial) == Some(*backend);
             let offered = self.reference.is_offered(Client::Socket, dial, port, *backend);
             match (stayed, offered && !interrupted, self.reference.is_serving(port, *backend)) {
                 (true, _, true) => return Ok(()),
@@ -69,11 +69,16 @@ impl Machine {
         self.sent.extend(chosen.map(|(port, backend)| (to, Sent { port, backend, interrupted: false })));
         Ok(())
     }
-}
 
-/// The backend in the client process's answer, if the answer seems to come from what was dialled.
-fn backend_in(answer: &str, dial: Dial) -> Option<SocketAddr> {
-    let words: Vec<&str> = answer.split(' ').collect();
-    let right = words[1..].chunks(2).all(|pair| pair.get(1) == Some(&dial.to.to_string().as_str()));
-    words.first().filter(|_| right && words.len() > 1)?.parse().ok()
+    /// The backend in the client process's answer, if the answer seems to come from what was dialled, or
+    /// from another address by which the socket talks to the same backend: replies cannot be told apart.
+    fn backend_in(&self, answer: &str, dial: Dial) -> Option<SocketAddr> {
+        let words: Vec<&str> = answer.split(' ').collect();
+        let backend: SocketAddr = words.first().filter(|_| words.len() > 1)?.parse().ok()?;
+        let right = |from: SocketAddr| {
+            from == dial.to || self.sent.get(&from).is_some_and(|sent| sent.backend == backend)
+        };
+        let from = |pair: &[&str]| pair.get(1).and_then(|from| from.parse().ok());
+        words[1..].chunks(2).all(|pair| from(pair).is_some_and(right)).then_some(backend)
+    }
 }
