@@ -56,3 +56,21 @@ pub struct Endpoint {
     /// The pod in `targetRef`, if any.
     pub pod: Option<ObjectName>,
 }
+
+impl Endpoint {
+    /// A ready endpoint of which nothing but its address is known.
+    pub fn ready(address: IpAddr) -> Self {
+        Self {
+            address,
+            ready: true,
+            serving: true,
+            terminating: false,
+            node: None,
+            zone: None,
+            hostname: None,
+            hint_zones: Vec::new(),
+            hint_nodes: Vec::new(),
+            pod: None,
+        }
+    }
+}

@@ -16,3 +16,17 @@ pub struct Node {
     /// Label `node.kubernetes.io/exclude-from-external-load-balancers`.
     pub excluded_from_load_balancers: bool,
 }
+
+impl Node {
+    /// A ready node of which nothing but its name is known.
+    pub fn new(name: impl Into<Arc<str>>) -> Self {
+        Self {
+            name: name.into(),
+            internal_ips: Vec::new(),
+            pod_cidrs: Vec::new(),
+            zone: None,
+            ready: true,
+            excluded_from_load_balancers: false,
+        }
+    }
+}

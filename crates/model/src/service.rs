@@ -66,3 +66,26 @@ pub struct Service {
     /// Labels exclude it from the data plane (`service-proxy-name`, `headless`).
     pub excluded: bool,
 }
+
+impl Service {
+    /// A Service of type ClusterIP without addresses and ports; all else as the API's defaults have it.
+    pub fn new(name: ObjectName) -> Self {
+        Self {
+            name,
+            service_type: ServiceType::ClusterIp,
+            headless: false,
+            cluster_ips: Vec::new(),
+            external_ips: Vec::new(),
+            load_balancer_ips: Vec::new(),
+            source_ranges: Vec::new(),
+            ports: Vec::new(),
+            affinity_seconds: None,
+            internal_local: false,
+            external_local: false,
+            health_check_node_port: None,
+            publish_not_ready: false,
+            traffic_distribution: None,
+            excluded: false,
+        }
+    }
+}

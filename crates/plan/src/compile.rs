@@ -74,7 +74,7 @@ pub fn compile_service(world: &World, view: &NodeView, name: &ObjectName) -> Com
     CompiledService { cluster_ips: service.cluster_ips.clone(), entries }
 }
 
-fn is_served(service: &Service) -> bool {
+pub(crate) fn is_served(service: &Service) -> bool {
     let external_name = matches!(service.service_type, ServiceType::ExternalName(_));
     !service.excluded && !service.headless && !external_name && !service.cluster_ips.is_empty()
 }

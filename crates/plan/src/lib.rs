@@ -5,6 +5,7 @@ pub mod choose;
 pub mod compile;
 pub mod diff;
 mod hash;
+pub mod health;
 pub mod ledger;
 pub mod maglev;
 pub mod planner;
@@ -14,6 +15,7 @@ pub mod zone;
 
 pub use announce::{Announcer, elect};
 pub use diff::{apply_ops, diff};
+pub use health::{HealthCheck, HealthChecks};
 pub use ledger::IdLedger;
 pub use planner::{Issue, Planner, compile};
 pub use view::{NodePortAddresses, NodeView};

@@ -29,6 +29,11 @@ pub struct NodeView {
 }
 
 impl NodeView {
+    /// A node with these addresses that serves node ports on all of them.
+    pub fn new(name: impl Into<Arc<str>>, addresses: Vec<IpAddr>) -> Self {
+        Self { name: name.into(), addresses, zone: None, nodeport_addresses: NodePortAddresses::All }
+    }
+
     /// The addresses on which node ports are served. Never loopback: those are every pod's own.
     pub fn nodeport_ips(&self) -> Vec<IpAddr> {
         let usable = self.addresses.iter().copied().filter(|ip| !ip.is_loopback() && !ip.is_unspecified());

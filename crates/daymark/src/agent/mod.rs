@@ -12,7 +12,7 @@ use std::time::Duration;
 use daymark_control::ChangeEvent;
 use daymark_dataplane::{DataPlane, Sizes};
 use daymark_model::{Change, Touched};
-use daymark_plan::{Announcer, NodePortAddresses, NodeView, Planner, Zone, ZoneBuilder};
+use daymark_plan::{Announcer, NodeView, Planner, Zone, ZoneBuilder};
 use futures::StreamExt;
 use ipnet::IpNet;
 use miette::{IntoDiagnostic, Result, WrapErr, miette};
@@ -125,12 +125,7 @@ async fn open(config: &Config) -> Result<Agent> {
     data_plane.attach_cgroup(&config.cgroup).into_diagnostic()?;
     data_plane.attach_uplink(uplink).into_diagnostic()?;
     let node: Arc<str> = config.node.as_str().into();
-    let view = NodeView {
-        name: node.clone(),
-        addresses: config.addresses.clone(),
-        zone: None,
-        nodeport_addresses: NodePortAddresses::All,
-    };
+    let view = NodeView::new(node.clone(), config.addresses.clone());
     let domain = config.dns.as_ref().map_or("cluster.local", |d| d.domain.as_str());
     let zone = ZoneBuilder::new(domain);
     let zones = watch::Sender::new(zone.snapshot());

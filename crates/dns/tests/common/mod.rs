@@ -16,22 +16,12 @@ use domain::rdata::AllRecordData;
 
 pub fn service(name: &str, ip: Option<[u8; 4]>, external: Option<&str>) -> Service {
     Service {
-        name: ObjectName::new("shop", name),
         service_type: external
             .map_or(ServiceType::ClusterIp, |target| ServiceType::ExternalName(target.into())),
         headless: ip.is_none() && external.is_none(),
         cluster_ips: ip.into_iter().map(Into::into).collect(),
-        external_ips: Vec::new(),
-        load_balancer_ips: Vec::new(),
-        source_ranges: Vec::new(),
         ports: vec![ServicePort { name: "http".into(), protocol: Protocol::Tcp, port: 80, node_port: None }],
-        affinity_seconds: None,
-        internal_local: false,
-        external_local: false,
-        health_check_node_port: None,
-        publish_not_ready: false,
-        traffic_distribution: None,
-        excluded: false,
+        ..Service::new(ObjectName::new("shop", name))
     }
 }
 
@@ -39,16 +29,8 @@ pub fn service(name: &str, ip: Option<[u8; 4]>, external: Option<&str>) -> Servi
 /// `away` (example.com), `near` (web), `loop`.
 pub fn zone(endpoints: u16) -> Arc<Zone> {
     let endpoint = |index: u16| Endpoint {
-        address: [10, 244, (index >> 8) as u8, index as u8].into(),
-        ready: true,
-        serving: true,
-        terminating: false,
-        node: None,
-        zone: None,
         hostname: (index == 0).then(|| "db-0".into()),
-        hint_zones: Vec::new(),
-        hint_nodes: Vec::new(),
-        pod: None,
+        ..Endpoint::ready([10, 244, (index >> 8) as u8, index as u8].into())
     };
     let changes = [
         Change::Service(service("web", Some([10, 96, 0, 7]), None)),

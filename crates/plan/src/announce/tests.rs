@@ -4,33 +4,15 @@ use super::*;
 use daymark_model::{AddressFamily, Change, Endpoint, LoadBalancerIp, Slice};
 
 fn node(name: &str, ready: bool) -> Change {
-    Change::Node(Node {
-        name: name.into(),
-        internal_ips: Vec::new(),
-        pod_cidrs: Vec::new(),
-        zone: None,
-        ready,
-        excluded_from_load_balancers: false,
-    })
+    Change::Node(Node { ready, ..Node::new(name) })
 }
 
 fn service(index: u8, external_local: bool) -> Service {
     Service {
-        name: ObjectName::new("default", format!("s{index}")),
         service_type: daymark_model::ServiceType::LoadBalancer,
-        headless: false,
-        cluster_ips: Vec::new(),
-        external_ips: Vec::new(),
         load_balancer_ips: vec![LoadBalancerIp { ip: [172, 30, 0, index].into(), proxy: false }],
-        source_ranges: Vec::new(),
-        ports: Vec::new(),
-        affinity_seconds: None,
-        internal_local: false,
         external_local,
-        health_check_node_port: None,
-        publish_not_ready: false,
-        traffic_distribution: None,
-        excluded: false,
+        ..Service::new(ObjectName::new("default", format!("s{index}")))
     }
 }
 
@@ -83,16 +65,10 @@ fn policy_local_wants_an_endpoint_on_the_announcer() {
     world.apply(Change::Service(service(7, true)));
     assert_eq!(elect(&world, &service(7, true).name), None);
     let endpoint = |node: &str, ready: bool| Endpoint {
-        address: [10, 244, 0, 2].into(),
         ready,
-        serving: true,
         terminating: !ready,
         node: Some(node.into()),
-        zone: None,
-        hostname: None,
-        hint_zones: Vec::new(),
-        hint_nodes: Vec::new(),
-        pod: None,
+        ..Endpoint::ready([10, 244, 0, 2].into())
     };
     let slice = |endpoints| {
         Change::Slice(Slice {

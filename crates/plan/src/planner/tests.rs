@@ -8,49 +8,23 @@ use daymark_model::{
 use proptest::prelude::*;
 
 use super::*;
-use crate::view::NodePortAddresses;
 
 fn view() -> NodeView {
-    NodeView {
-        name: "n1".into(),
-        addresses: vec![[172, 30, 0, 11].into()],
-        zone: None,
-        nodeport_addresses: NodePortAddresses::All,
-    }
+    NodeView::new("n1", vec![[172, 30, 0, 11].into()])
 }
 
 fn service(name: &str, ip: [u8; 4]) -> Service {
     Service {
-        name: ObjectName::new("default", name),
-        service_type: ServiceType::ClusterIp,
-        headless: false,
         cluster_ips: vec![ip.into()],
-        external_ips: Vec::new(),
-        load_balancer_ips: Vec::new(),
-        source_ranges: Vec::new(),
         ports: vec![ServicePort { name: "".into(), protocol: Protocol::Tcp, port: 80, node_port: None }],
-        affinity_seconds: None,
-        internal_local: false,
-        external_local: false,
-        health_check_node_port: None,
-        publish_not_ready: false,
-        traffic_distribution: None,
-        excluded: false,
+        ..Service::new(ObjectName::new("default", name))
     }
 }
 
 fn slice(service: &str, addresses: &[[u8; 4]]) -> Change {
     let endpoint = |address: &[u8; 4]| Endpoint {
-        address: (*address).into(),
-        ready: true,
-        serving: true,
-        terminating: false,
         node: Some(if address[2] == 1 { "n1" } else { "n2" }.into()),
-        zone: None,
-        hostname: None,
-        hint_zones: Vec::new(),
-        hint_nodes: Vec::new(),
-        pod: None,
+        ..Endpoint::ready((*address).into())
     };
     Change::Slice(Slice {
         name: ObjectName::new("default", format!("{service}-1")),
@@ -177,14 +151,7 @@ fn a_new_address_of_the_node_serves_all_node_ports() {
 #[test]
 fn other_nodes_change_nothing() {
     let (mut planner, _) = started(&three_services(), Tables::default());
-    let node = |name: &str| Node {
-        name: name.into(),
-        internal_ips: Vec::new(),
-        pod_cidrs: Vec::new(),
-        zone: Some(Arc::from("z")),
-        ready: true,
-        excluded_from_load_balancers: false,
-    };
+    let node = |name: &str| Node { zone: Some(Arc::from("z")), ..Node::new(name) };
     assert!(planner.apply(Change::Node(node("n2"))).is_empty());
     assert_eq!(planner.view().zone, None);
     planner.apply(Change::Node(node("n1")));

@@ -9,39 +9,22 @@ use super::*;
 
 fn service(name: &str, ips: &[&str]) -> Service {
     Service {
-        name: ObjectName::new("shop", name),
-        service_type: ServiceType::ClusterIp,
         headless: ips.is_empty(),
         cluster_ips: ips.iter().map(|ip| ip.parse().expect("IP")).collect(),
-        external_ips: Vec::new(),
-        load_balancer_ips: Vec::new(),
-        source_ranges: Vec::new(),
         ports: vec![
             ServicePort { name: "http".into(), protocol: Protocol::Tcp, port: 80, node_port: None },
             ServicePort { name: "".into(), protocol: Protocol::Udp, port: 53, node_port: None },
         ],
-        affinity_seconds: None,
-        internal_local: false,
-        external_local: false,
-        health_check_node_port: None,
-        publish_not_ready: false,
-        traffic_distribution: None,
-        excluded: false,
+        ..Service::new(ObjectName::new("shop", name))
     }
 }
 
 fn endpoint(ip: &str, hostname: Option<&str>, ready: bool) -> Endpoint {
     Endpoint {
-        address: ip.parse().expect("IP"),
         ready,
         serving: ready,
-        terminating: false,
-        node: None,
-        zone: None,
         hostname: hostname.map(Into::into),
-        hint_zones: Vec::new(),
-        hint_nodes: Vec::new(),
-        pod: None,
+        ..Endpoint::ready(ip.parse().expect("IP"))
     }
 }
 
