@@ -18,6 +18,9 @@ pub enum Error {
     /// A program could not be attached.
     #[error("cannot attach {program} to {target}: {source}")]
     Attach { program: &'static str, target: String, source: io::Error },
+    /// There is nothing to look at.
+    #[error("no data plane of this version is pinned at {path}")]
+    NothingPinned { path: PathBuf },
     /// Sockets could not be found or ended.
     #[error("cannot end UDP sockets that are stuck to a backend that is gone: {0}")]
     Sockets(#[source] io::Error),

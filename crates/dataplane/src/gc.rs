@@ -85,6 +85,11 @@ impl State {
         Ok(Swept { flows: dead.len(), conversations })
     }
 
+    /// Visits every direction of every connection.
+    pub fn for_each_flow(&self, visit: impl FnMut(abi::FlowKey, abi::Flow)) -> Result<(), MapError> {
+        self.flows.for_each(visit)
+    }
+
     /// How many directions of translated connections there are.
     pub fn flows(&self) -> Result<usize, MapError> {
         let mut count = 0;

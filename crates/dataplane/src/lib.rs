@@ -12,6 +12,7 @@ mod control;
 mod encode;
 mod error;
 mod gc;
+pub mod inspect;
 mod links;
 mod loader;
 mod maglev;
@@ -38,6 +39,8 @@ use ipnet::IpNet;
 
 pub use config::{Config, Sizes};
 pub use error::{ApplyError, Error, MapError};
+pub use inspect::Inspection;
+pub use links::LinkView;
 pub use pins::remove;
 pub use probe::{MissingFeature, probe, speaks_sctp};
 pub use programs::{PacketProgram, Verdict};

@@ -46,6 +46,16 @@ fn hash(text: &[u8]) -> u64 {
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
 }
 
+/// A pinned link, as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkView {
+    pub program: &'static str,
+    /// `cgroup 1234` or `interface 7`; what it was attached to if it is dead.
+    pub target: String,
+    /// Whether what it is attached to still exists.
+    pub alive: bool,
+}
+
 /// The pinned links.
 #[derive(Debug)]
 pub(crate) struct Links {
@@ -89,6 +99,28 @@ impl Links {
             }
         }
         Ok((links, gone))
+    }
+
+    /// What is pinned, and whether it does anything.
+    pub fn view(pins: &Pins) -> Result<Vec<LinkView>, Error> {
+        let links = Self { directory: pins.links() };
+        let mut views = Vec::new();
+        for name in pins.link_names()? {
+            let Some(parsed) = LinkName::parse(&name) else { continue };
+            let info = links.open(&name)?.and_then(|link| sys::link_info(link.as_fd()).ok());
+            views.push(match parsed {
+                LinkName::Cgroup { program } => {
+                    let id = info.map_or(0, |info| info.cgroup_id());
+                    LinkView { program, target: format!("cgroup {id}"), alive: id != 0 }
+                }
+                LinkName::Interface { program, ifindex } => LinkView {
+                    program: program.name(),
+                    target: format!("interface {ifindex}"),
+                    alive: info.is_some_and(|info| info.ifindex() == ifindex),
+                },
+            });
+        }
+        Ok(views)
     }
 
     fn open(&self, name: &str) -> Result<Option<OwnedFd>, Error> {

@@ -64,6 +64,11 @@ impl Pins {
         Ok(pins)
     }
 
+    /// Those that may be there; nothing is made.
+    pub fn existing(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
     pub fn maps(&self) -> PathBuf {
         self.root.join(format!("maps-v{}", abi::ABI_VERSION))
     }

@@ -65,7 +65,8 @@ impl ServiceStats {
         })
     }
 
-    fn plus(self, other: Self) -> Self {
+    /// The sum of two.
+    pub fn plus(self, other: Self) -> Self {
         Self {
             connections: self.connections + other.connections,
             refusals: self.refusals + other.refusals,

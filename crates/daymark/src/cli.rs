@@ -35,6 +35,19 @@ pub enum Command {
     Stop(Part),
     /// Show nodes, processes, addresses, versions and health
     Status(Status),
+    /// Show what is programmed on the nodes, read from the kernel alone
+    Dump(Dump),
+    /// Compare what the kernel holds with what the API says it should
+    #[command(after_help = "Exit codes: 0 equal, 1 different, 2 it cannot tell.
+
+Examples:
+  daymark verify
+  daymark verify --node node2 -o json
+  daymark verify --kubeconfig agent.conf --node worker-1 --bpf /run/daymark/agent/bpf")]
+    Verify(Observed),
+    /// Show who is asked how often
+    #[command(subcommand)]
+    Top(Top),
     /// Work with the images that pods run
     #[command(subcommand)]
     Image(Image),
@@ -192,4 +205,87 @@ pub struct Agent {
     /// Serve cluster DNS on the node's address, for this domain
     #[arg(long, value_name = "DOMAIN")]
     pub dns: Option<String>,
+}
+
+/// Whose data plane to look at.
+#[derive(Args)]
+pub struct Observed {
+    #[command(flatten)]
+    pub cluster: Named,
+    /// Only this node [default: all of the cluster]
+    #[arg(long)]
+    pub node: Option<String>,
+    /// The folder of an agent's pins, instead of a cluster's
+    #[arg(long)]
+    pub bpf: Option<PathBuf>,
+    /// Kubeconfig of the API server that the agent at --bpf follows
+    #[arg(long, requires = "bpf")]
+    pub kubeconfig: Option<PathBuf>,
+    #[arg(long, short, default_value = "table", value_parser = ["table", "json"])]
+    pub output: String,
+}
+
+#[derive(Args)]
+#[command(after_help = "Examples:
+  daymark dump                     everything, of every node
+  daymark dump --node node1 frontends
+  daymark dump flows -o json
+  daymark dump --bpf /run/daymark/agent/bpf    of `daymark agent`, also when it is dead")]
+pub struct Dump {
+    #[arg(value_enum, default_value = "all")]
+    pub part: DumpPart,
+    #[command(flatten)]
+    pub observed: Observed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DumpPart {
+    Frontends,
+    Backends,
+    Flows,
+    All,
+}
+
+#[derive(Subcommand)]
+pub enum Top {
+    /// Connections, refusals and bytes of each Service port
+    Services(TopServices),
+}
+
+#[derive(Args)]
+#[command(
+    after_help = "Bytes are those of connections that are translated in packets (node ports, LoadBalancer and external
+addresses); those of pods' connections to cluster IPs, which are translated at the socket, are not seen again.
+
+Examples:
+  daymark top services
+  daymark top services --backends --sort rate --interval 5"
+)]
+pub struct TopServices {
+    #[command(flatten)]
+    pub observed: Observed,
+    /// Only Services of this namespace
+    #[arg(long, short)]
+    pub namespace: Option<String>,
+    /// A line for each backend
+    #[arg(long)]
+    pub backends: bool,
+    #[arg(long, value_enum, default_value = "connections")]
+    pub sort: Sort,
+    /// Seconds over which rates are measured
+    #[arg(long, default_value_t = 1.0, value_parser = seconds)]
+    pub interval: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Sort {
+    Connections,
+    Rate,
+    Bytes,
+    Refusals,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds: f64 = text.parse().map_err(|_| format!("{text:?} is no number of seconds"))?;
+    if (0.1..=3600.0).contains(&seconds) { Ok(seconds) } else { Err("must be within 0.1 and 3600".into()) }
 }

@@ -25,7 +25,7 @@ fn main() -> std::process::ExitCode {
     // One provider for the whole process; a second call would only find it there already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     match run(cli.command) {
-        Ok(()) => std::process::ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(why) => {
             eprintln!("{}", told(&why));
             std::process::ExitCode::FAILURE
@@ -45,7 +45,14 @@ fn reexec() -> Option<std::process::ExitCode> {
     Some(std::process::ExitCode::from(u8::try_from(code).unwrap_or(1)))
 }
 
-fn run(command: Command) -> Result<()> {
+fn run(command: Command) -> Result<std::process::ExitCode> {
+    if let Command::Verify(args) = &command {
+        return runtime()?.block_on(command::verify::run(args));
+    }
+    carry_out(command).map(|()| std::process::ExitCode::SUCCESS)
+}
+
+fn carry_out(command: Command) -> Result<()> {
     match command {
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "daymark", &mut std::io::stdout());
@@ -59,6 +66,9 @@ fn run(command: Command) -> Result<()> {
         Command::Start(args) => runtime()?.block_on(command::start::run(&args)),
         Command::Stop(args) => runtime()?.block_on(command::stop::run(&args)),
         Command::Status(args) => runtime()?.block_on(command::status::run(&args)),
+        Command::Dump(args) => runtime()?.block_on(command::dump::run(&args)),
+        Command::Top(cli::Top::Services(args)) => runtime()?.block_on(command::top::run(&args)),
+        Command::Verify(args) => runtime()?.block_on(command::verify::run(&args)).map(drop),
         Command::Agent(args) => runtime()?.block_on(agent::standalone::run(&args)),
     }
 }

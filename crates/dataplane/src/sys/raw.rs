@@ -24,6 +24,7 @@ pub struct RawMap {
     pub fd: OwnedFd,
     pub key_size: usize,
     pub value_size: usize,
+    pub capacity: u32,
     map_type: u32,
     /// Values that the kernel keeps for each key: one, or one for each processor.
     copies: usize,
@@ -35,7 +36,7 @@ impl RawMap {
     }
 
     pub fn of(fd: OwnedFd) -> io::Result<Self> {
-        // struct bpf_map_info begins with type, id, key_size, value_size.
+        // struct bpf_map_info begins with type, id, key_size, value_size, max_entries.
         let mut info = [0u32; 16];
         let mut attr = InfoAttr {
             bpf_fd: raw(fd.as_fd()),
@@ -43,10 +44,11 @@ impl RawMap {
             info: info.as_mut_ptr() as u64,
         };
         bpf(OBJ_GET_INFO_BY_FD, &mut attr)?;
-        let [map_type, _, key_size, value_size, ..] = info;
+        let [map_type, _, key_size, value_size, capacity, ..] = info;
         let per_cpu = matches!(map_type, PER_CPU_HASH | PER_CPU_ARRAY | LRU_PER_CPU_HASH);
         let copies = if per_cpu { crate::stats::possible_cpus().map_err(io::Error::other)? } else { 1 };
-        Ok(Self { fd, key_size: key_size as usize, value_size: value_size as usize, map_type, copies })
+        let (key_size, value_size) = (key_size as usize, value_size as usize);
+        Ok(Self { fd, key_size, value_size, capacity, map_type, copies })
     }
 
     pub fn is_array(&self) -> bool {

@@ -1,6 +1,7 @@
 //! `daymark agent`: the agent alone, on a node of any Kubernetes cluster.
 
 use std::net::IpAddr;
+use std::path::Path;
 
 use futures::TryStreamExt;
 use k8s_openapi::api::core::v1::Node;
@@ -17,7 +18,7 @@ use crate::{interrupt, lan};
 
 pub async fn run(args: &cli::Agent) -> Result<()> {
     preflight::check()?;
-    let client = client(args).await?;
+    let client = client_of(args.kubeconfig.as_deref()).await?;
     let node =
         Api::<Node>::all(client.clone()).get(&args.node).await.into_diagnostic().wrap_err_with(|| {
             format!("cannot read Node \"{}\"; --node must be this machine's name in the cluster", args.node)
@@ -33,8 +34,9 @@ pub async fn run(args: &cli::Agent) -> Result<()> {
     }
 }
 
-async fn client(args: &cli::Agent) -> Result<kube::Client> {
-    let config = match &args.kubeconfig {
+/// A client by kubeconfig, else by the ServiceAccount of the pod that we are in.
+pub async fn client_of(kubeconfig: Option<&Path>) -> Result<kube::Client> {
+    let config = match kubeconfig {
         Some(file) => {
             let kubeconfig = Kubeconfig::read_from(file)
                 .into_diagnostic()
