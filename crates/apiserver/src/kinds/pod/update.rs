@@ -1,5 +1,7 @@
 //! What may change in a Pod, and what a new one starts with.
 
+use std::net::IpAddr;
+
 use serde_json::{Value, json};
 
 use super::{resources, spec};
@@ -121,6 +123,10 @@ pub fn validate_status(old: &Value, new: &Value, errors: &mut Errors) {
         }
     }
     let ips = list(new, "status.podIPs");
+    if several_of_one_family(ips) {
+        let why = "may specify no more than one IP for each IP family";
+        errors.invalid(&path.child("podIPs"), json!(ips), why);
+    }
     for (i, entry) in ips.iter().enumerate() {
         let (address, path) = (text(entry, "ip"), path.child("podIPs").index(i));
         errors.invalid_each(&path, address, &crate::kinds::ip::address(address));
@@ -128,4 +134,11 @@ pub fn validate_status(old: &Value, new: &Value, errors: &mut Errors) {
             errors.duplicate(&path, entry.clone());
         }
     }
+}
+
+/// Of addresses that are valid.
+fn several_of_one_family(ips: &[Value]) -> bool {
+    let six = |entry: &Value| text(entry, "ip").parse::<IpAddr>().ok().map(|ip| ip.is_ipv6());
+    let families: Option<Vec<bool>> = ips.iter().map(six).collect();
+    families.is_some_and(|six| six.len() > 2 || matches!(six.as_slice(), [one, other] if one == other))
 }
