@@ -58,42 +58,31 @@ pub struct Fill {
     pub capacity: u32,
 }
 
-/// What is pinned in one directory.
+/// What the kernel counts, in one directory of pins. Cheap to open: no tables are read.
 #[derive(Debug)]
-pub struct Inspection {
+pub struct Meters {
     pins: Pins,
-    control: Control,
-    tables: Tables,
     state: State,
     counters: Counters,
     statistics: Statistics,
 }
 
-impl Inspection {
-    /// Reads the tables; everything else is read when it is asked for.
-    ///
+impl Meters {
     /// # Errors
-    /// When nothing of this version is pinned there, or a map cannot be read.
+    /// When nothing of this version is pinned there, or a map cannot be opened.
     pub fn open(bpffs: &Path) -> Result<Self, Error> {
         let pins = Pins::existing(bpffs);
         let maps = pins.maps();
         if !maps.join("frontends").exists() {
             return Err(Error::NothingPinned { path: bpffs.to_owned() });
         }
-        let (control, tables) = Control::open(&maps)?;
         let cpus = stats::possible_cpus()?;
         Ok(Self {
-            control,
-            tables,
             state: State::open(&maps)?,
             counters: Counters::open(&maps, cpus)?,
             statistics: Statistics::open(&maps, cpus)?,
             pins,
         })
-    }
-
-    pub fn tables(&self) -> &Tables {
-        &self.tables
     }
 
     /// Every connection once, busiest first.
@@ -136,6 +125,38 @@ impl Inspection {
         Ok(self.statistics.backends()?)
     }
 
+    /// How full the maps are.
+    ///
+    /// # Errors
+    /// When a map cannot be read.
+    pub fn fill(&self) -> Result<Vec<Fill>, Error> {
+        MEASURED.into_iter().map(|map| Ok(fill(&self.pins.maps(), map)?)).collect()
+    }
+}
+
+/// Everything that is pinned in one directory.
+#[derive(Debug)]
+pub struct Inspection {
+    pub meters: Meters,
+    control: Control,
+    tables: Tables,
+}
+
+impl Inspection {
+    /// Reads the tables.
+    ///
+    /// # Errors
+    /// When nothing of this version is pinned there, or a map cannot be read.
+    pub fn open(bpffs: &Path) -> Result<Self, Error> {
+        let meters = Meters::open(bpffs)?;
+        let (control, tables) = Control::open(&meters.pins.maps())?;
+        Ok(Self { meters, control, tables })
+    }
+
+    pub fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
     /// The entries whose Maglev table is not the one that their backends lead to.
     ///
     /// # Errors
@@ -149,15 +170,7 @@ impl Inspection {
     /// # Errors
     /// When the pins cannot be listed.
     pub fn links(&self) -> Result<Vec<LinkView>, Error> {
-        Links::view(&self.pins)
-    }
-
-    /// How full the maps are.
-    ///
-    /// # Errors
-    /// When a map cannot be read.
-    pub fn fill(&self) -> Result<Vec<Fill>, Error> {
-        MEASURED.into_iter().map(|map| Ok(fill(&self.pins.maps(), map)?)).collect()
+        Links::view(&self.meters.pins)
     }
 }
 

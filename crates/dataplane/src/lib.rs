@@ -146,6 +146,16 @@ impl DataPlane {
         self.control.apply(ops)
     }
 
+    /// Reads the tables anew, after operations failed and nobody knows which are in effect.
+    ///
+    /// # Errors
+    /// When a map cannot be read.
+    pub fn reload(&mut self) -> Result<Tables, Error> {
+        let (control, tables) = Control::open(&self.pins.maps())?;
+        self.control = control;
+        Ok(tables)
+    }
+
     /// Puts the socket programs on a cgroup-v2 directory, for every process below it, now and later.
     ///
     /// # Errors

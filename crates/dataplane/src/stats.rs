@@ -44,6 +44,28 @@ pub struct Stats {
     pub flow_evicted: u64,
 }
 
+impl Stats {
+    /// Each counter with its name, for those who show all.
+    pub fn by_name(&self) -> [(&'static str, u64); 14] {
+        [
+            ("socket_translated", self.socket_translated),
+            ("socket_refused", self.socket_refused),
+            ("packet_new", self.packet_new),
+            ("packet_masqueraded", self.packet_masqueraded),
+            ("packet_refused", self.packet_refused),
+            ("drop_isolation", self.drop_isolation),
+            ("drop_policy", self.drop_policy),
+            ("drop_source_range", self.drop_source_range),
+            ("drop_no_port", self.drop_no_port),
+            ("drop_untranslatable", self.drop_untranslatable),
+            ("drop_flow_full", self.drop_flow_full),
+            ("flow_restored", self.flow_restored),
+            ("icmp_translated", self.icmp_translated),
+            ("flow_evicted", self.flow_evicted),
+        ]
+    }
+}
+
 /// Of a Service entry or of one of its backends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ServiceStats {

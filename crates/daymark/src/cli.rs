@@ -202,6 +202,12 @@ pub struct Agent {
     /// Where programs and maps are pinned
     #[arg(long, default_value = "/run/daymark/agent/bpf")]
     pub bpf: PathBuf,
+    /// Where /healthz and /livez are answered
+    #[arg(long, default_value_t = crate::agent::health::Addresses::default().healthz)]
+    pub healthz_bind_address: std::net::SocketAddr,
+    /// Where /metrics is answered
+    #[arg(long, default_value_t = crate::agent::health::Addresses::default().metrics)]
+    pub metrics_bind_address: std::net::SocketAddr,
     /// Serve cluster DNS on the node's address, for this domain
     #[arg(long, value_name = "DOMAIN")]
     pub dns: Option<String>,

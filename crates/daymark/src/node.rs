@@ -120,6 +120,7 @@ fn agent_config(cluster: &Cluster, node: &NodeSpec, outside: &Handle) -> Result<
         bpf: cluster.paths.bpf().join(&node.name),
         sizes: daymark_dataplane::Sizes::default(),
         cgroup: cluster.paths.cgroup(&preflight::cgroup2_mount()?).join(&node.name),
+        health: agent::health::Addresses::default(),
         dns: Some(agent::Dns { domain: spec.domain.clone(), upstreams, outside: outside.clone() }),
     })
 }

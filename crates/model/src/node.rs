@@ -15,6 +15,8 @@ pub struct Node {
     pub ready: bool,
     /// Label `node.kubernetes.io/exclude-from-external-load-balancers`.
     pub excluded_from_load_balancers: bool,
+    /// About to go: deleted, or tainted so by the cluster autoscaler (KEP-3836).
+    pub leaving: bool,
 }
 
 impl Node {
@@ -27,6 +29,7 @@ impl Node {
             zone: None,
             ready: true,
             excluded_from_load_balancers: false,
+            leaving: false,
         }
     }
 }

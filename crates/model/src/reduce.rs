@@ -19,6 +19,7 @@ const PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
 const HEADLESS: &str = "service.kubernetes.io/headless";
 const ZONE: &str = "topology.kubernetes.io/zone";
 const EXCLUDE_FROM_LOAD_BALANCERS: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
+const LEAVING_TAINT: &str = "ToBeDeletedByClusterAutoscaler";
 const DEFAULT_AFFINITY_SECONDS: u32 = 10_800;
 
 /// A value that the API server should not have admitted. The object cannot be used until it is corrected;
@@ -132,6 +133,8 @@ pub fn node(object: &core::Node) -> Result<Node, ReduceError> {
         zone: label(&object.metadata, ZONE).filter(|zone| !zone.is_empty()).map(Arc::from),
         ready,
         excluded_from_load_balancers: has_label(&object.metadata, EXCLUDE_FROM_LOAD_BALANCERS),
+        leaving: object.metadata.deletion_timestamp.is_some()
+            || spec.taints.iter().flatten().any(|taint| taint.key == LEAVING_TAINT),
         name,
     })
 }

@@ -130,6 +130,7 @@ pub fn this_node(universe: &Universe, random: &mut Random) -> Change {
         zone: if random.once_in(4) { None } else { Some(random.pick(&ZONES).into()) },
         ready: true,
         excluded_from_load_balancers: false,
+        leaving: false,
     })
 }
 

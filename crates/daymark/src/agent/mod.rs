@@ -1,10 +1,13 @@
 //! The agent of one node: changes come in, operations, zones and announcements go out. It knows the
 //! cluster through the Kubernetes API alone.
 
+mod dns;
+pub mod health;
 pub mod links;
 pub mod standalone;
 
-use std::net::{IpAddr, SocketAddr};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +15,8 @@ use std::time::Duration;
 use daymark_control::ChangeEvent;
 use daymark_dataplane::{DataPlane, Sizes};
 use daymark_model::{Change, Touched};
-use daymark_plan::{Announcer, NodeView, Planner, Zone, ZoneBuilder};
+use daymark_plan::tables::{FrontendKind, Op};
+use daymark_plan::{Announcer, NodeView, Planner, Zone, ZoneBuilder, diff};
 use futures::StreamExt;
 use ipnet::IpNet;
 use miette::{IntoDiagnostic, Result, WrapErr, miette};
@@ -20,15 +24,12 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::lan;
+pub use dns::{Dns, upstreams};
+use health::{Health, Scrape, metrics};
 use links::LinkEvent;
 
 /// How often expired flows are swept out.
 const SWEEP: Duration = Duration::from_secs(5);
-/// Seconds that answers of cluster names may be kept.
-const DNS_TTL: u32 = 5;
-/// How often the DNS server's EndpointSlice is made sure of, and how soon after a failure.
-const DNS_PUBLISHED: Duration = Duration::from_secs(60);
-const DNS_RETRY: Duration = Duration::from_millis(100);
 /// How many changes are taken over before their operations are carried out together.
 const BATCH: usize = 1024;
 
@@ -50,14 +51,7 @@ pub struct Config {
     /// The cgroup whose processes reach Services.
     pub cgroup: PathBuf,
     pub dns: Option<Dns>,
-}
-
-/// Cluster DNS, as this node serves it.
-pub struct Dns {
-    pub domain: String,
-    pub upstreams: Vec<SocketAddr>,
-    /// Where upstreams are reached: the host's network namespace.
-    pub outside: tokio::runtime::Handle,
+    pub health: health::Addresses,
 }
 
 /// Everything that can happen to an agent.
@@ -65,6 +59,7 @@ enum Event {
     Change(ChangeEvent),
     Link(LinkEvent),
     Sweep,
+    Scrape(Scrape),
 }
 
 /// What the agent owns.
@@ -78,18 +73,23 @@ struct Agent {
     speaker: daymark_speaker::Speaker,
     announcer: Announcer,
     touched: Touched,
+    health: Health,
     synced: bool,
+    /// Operations failed: the kernel may lack what the planner believes it has.
+    owing: bool,
 }
 
 /// Runs until told to stop. Programs and maps stay pinned and go on serving.
 pub async fn run(config: Config, client: kube::Client, stop: CancellationToken) -> Result<()> {
     let (events_in, mut events) = mpsc::channel(BATCH);
-    let mut agent = open(&config).await?;
+    let (scrapes_in, scrapes) = mpsc::channel(1);
+    let mut agent = open(&config, scrapes_in, &stop).await?;
+    tokio::spawn(forward(scrapes, events_in.clone(), Event::Scrape));
     tokio::spawn(watch_links(config.pod_interface_prefixes.clone(), events_in.clone()));
     tokio::spawn(watch_changes(client.clone(), events_in.clone()));
     tokio::spawn(sweep(events_in));
     if let Some(dns) = config.dns {
-        serve_dns(dns, &config.node, &config.addresses, agent.zones.subscribe(), client, stop.clone())
+        dns::serve(dns, &config.node, &config.addresses, agent.zones.subscribe(), client, stop.clone())
             .await?;
     }
     let mut batch = Vec::with_capacity(BATCH);
@@ -106,7 +106,7 @@ pub async fn run(config: Config, client: kube::Client, stop: CancellationToken) 
     }
 }
 
-async fn open(config: &Config) -> Result<Agent> {
+async fn open(config: &Config, scrapes: mpsc::Sender<Scrape>, stop: &CancellationToken) -> Result<Agent> {
     let netlink = lan::build::netlink()?;
     let uplink = lan::build::index(&netlink, &config.uplink)
         .await?
@@ -126,6 +126,7 @@ async fn open(config: &Config) -> Result<Agent> {
     data_plane.attach_uplink(uplink).into_diagnostic()?;
     let node: Arc<str> = config.node.as_str().into();
     let view = NodeView::new(node.clone(), config.addresses.clone());
+    let health = Health::start(&view, &config.health, config.bpf.clone(), scrapes, stop).await?;
     let domain = config.dns.as_ref().map_or("cluster.local", |d| d.domain.as_str());
     let zone = ZoneBuilder::new(domain);
     let zones = watch::Sender::new(zone.snapshot());
@@ -141,7 +142,9 @@ async fn open(config: &Config) -> Result<Agent> {
         speaker,
         announcer: Announcer::new(node),
         touched: Touched::default(),
+        health,
         synced: false,
+        owing: false,
     })
 }
 
@@ -162,17 +165,67 @@ impl Agent {
                 }
                 Event::Link(link) => self.link(link),
                 Event::Sweep => self.sweep(),
+                Event::Scrape(scrape) => self.tell(scrape),
             }
         }
-        if !ops.is_empty() {
-            if let Err(why) = self.data_plane.apply(&ops) {
-                tracing::error!(%why, "cannot program the data plane");
-            }
-            self.end_stuck_sockets();
+        if self.synced {
+            self.carry_out(ops);
         }
         if self.synced && !self.touched.is_empty() {
             self.publish();
         }
+    }
+
+    /// After a failure the kernel is asked what it holds, and everything that it lacks is tried again with
+    /// the next event, at the latest with the next sweep.
+    fn carry_out(&mut self, ops: Vec<Op>) {
+        let began = std::time::Instant::now();
+        let done = if self.owing { self.catch_up() } else { self.data_plane.apply(&ops).into_diagnostic() };
+        self.owing = done.is_err();
+        self.health.settled(!self.owing);
+        if let Err(why) = done {
+            tracing::error!("cannot program the data plane: {}", crate::one_line(&why));
+            self.health.metrics.failed();
+            return;
+        }
+        self.health.metrics.synced(began.elapsed());
+        if !ops.is_empty() {
+            self.end_stuck_sockets();
+        }
+    }
+
+    fn catch_up(&mut self) -> Result<()> {
+        let have = self.data_plane.reload().into_diagnostic()?;
+        self.data_plane.apply(&diff(&have, self.planner.tables())).into_diagnostic()
+    }
+
+    /// Answers what only we know for metrics.
+    fn tell(&self, scrape: Scrape) {
+        let tables = self.planner.tables();
+        let name = |id: &u32| {
+            let key = self.planner.entry_key(*id)?;
+            let port = format!("{}/{}", key.port, key.protocol);
+            Some((*id, (key.service.namespace.to_string(), key.service.name.to_string(), port)))
+        };
+        let mut nowhere_here = BTreeSet::new();
+        for frontend in tables.frontends.values().filter(|frontend| frontend.local_only) {
+            let entry = tables.services.get(&frontend.service);
+            if entry.is_some_and(|entry| entry.n_local == 0 && !entry.slots.is_empty()) {
+                let internal = frontend.kind == FrontendKind::ClusterIp;
+                nowhere_here.insert((if internal { "internal" } else { "external" }, frontend.service));
+            }
+        }
+        let mut no_local_endpoints = BTreeMap::from([("internal", 0), ("external", 0)]);
+        for (policy, _) in nowhere_here {
+            *no_local_endpoints.entry(policy).or_default() += 1;
+        }
+        let told = metrics::Told {
+            names: scrape.services.iter().filter_map(name).collect(),
+            no_local_endpoints,
+            issues: self.planner.issues().len() as i64,
+        };
+        // Whoever asked may have gone.
+        let _ = scrape.answer.send(told);
     }
 
     /// What nobody but us clears away: expired flows, statistics of what is gone, sockets that could not be
@@ -193,12 +246,20 @@ impl Agent {
     fn end_stuck_sockets(&self) {
         match self.data_plane.end_stuck_sockets(&self.cgroup, self.planner.tables()) {
             Ok(0) => {}
-            Ok(ended) => tracing::info!(ended, "ended UDP sockets whose backend is gone"),
+            Ok(ended) => {
+                self.health.metrics.ended_sockets(ended);
+                tracing::info!(ended, "ended UDP sockets whose backend is gone");
+            }
             Err(why) => tracing::warn!(%why),
         }
     }
 
-    fn take_over(&mut self, change: Change) -> Vec<daymark_plan::tables::Op> {
+    fn take_over(&mut self, change: Change) -> Vec<Op> {
+        match change {
+            Change::Service(_) | Change::ServiceGone(_) => self.health.metrics.queued(1, 0),
+            Change::Slice(_) | Change::SliceGone(_) => self.health.metrics.queued(0, 1),
+            Change::Node(_) | Change::NodeGone(_) => {}
+        }
         let (touched, ops) = self.planner.apply_touching(change);
         self.touched.merge(touched);
         ops
@@ -219,6 +280,7 @@ impl Agent {
                 tracing::error!(%why, "cannot tell the data plane who belongs to the cluster");
             }
         }
+        self.health.update(world, &touched);
         if self.announcer.update(world, &touched) {
             self.speaker.set_addresses(self.announcer.announced().clone());
         }
@@ -235,16 +297,18 @@ impl Agent {
     }
 }
 
-async fn watch_links(prefixes: Vec<String>, events: mpsc::Sender<Event>) {
-    let (out, mut links) = mpsc::channel(BATCH);
-    let forward = async {
-        while let Some(link) = links.recv().await {
-            if events.send(Event::Link(link)).await.is_err() {
-                return;
-            }
+/// Turns what comes from one source into events, until either side ends.
+async fn forward<T>(mut source: mpsc::Receiver<T>, events: mpsc::Sender<Event>, wrap: fn(T) -> Event) {
+    while let Some(item) = source.recv().await {
+        if events.send(wrap(item)).await.is_err() {
+            return;
         }
-    };
-    let (watched, ()) = tokio::join!(links::watch(prefixes, out), forward);
+    }
+}
+
+async fn watch_links(prefixes: Vec<String>, events: mpsc::Sender<Event>) {
+    let (out, links) = mpsc::channel(BATCH);
+    let (watched, ()) = tokio::join!(links::watch(prefixes, out), forward(links, events, Event::Link));
     if let Err(why) = watched {
         tracing::error!(%why, "pods' interfaces are not watched any more");
     }
@@ -280,62 +344,4 @@ async fn sweep(events: mpsc::Sender<Event>) {
             return;
         }
     }
-}
-
-/// Serves DNS on the node's addresses and tells the cluster that it does.
-async fn serve_dns(
-    dns: Dns,
-    node: &str,
-    addresses: &[IpAddr],
-    zones: watch::Receiver<Arc<Zone>>,
-    client: kube::Client,
-    stop: CancellationToken,
-) -> Result<()> {
-    let listen = addresses.iter().map(|ip| SocketAddr::new(*ip, 53)).collect();
-    let config = daymark_dns::Config {
-        listen,
-        ttl: DNS_TTL,
-        upstreams: dns.upstreams,
-        upstream_runtime: Some(dns.outside),
-    };
-    let server = daymark_dns::Server::bind(config).into_diagnostic().wrap_err("cannot serve DNS")?;
-    tokio::spawn(server.run(zones.clone(), stop));
-    if let Some(ip) = addresses.first().copied() {
-        let node = node.to_owned();
-        tokio::spawn(publish_dns(client, node, ip, zones));
-    }
-    Ok(())
-}
-
-/// Makes this node's DNS server an endpoint of the DNS Service once it can answer, and sees to it that it
-/// stays one.
-async fn publish_dns(client: kube::Client, node: String, ip: IpAddr, mut zones: watch::Receiver<Arc<Zone>>) {
-    if zones.wait_for(|zone| zone.is_synced()).await.is_err() {
-        return;
-    }
-    let mut retry = DNS_RETRY;
-    loop {
-        match daymark_control::publish_dns(&client, &node, ip, None).await {
-            Ok(()) => {
-                retry = DNS_RETRY;
-                tokio::time::sleep(DNS_PUBLISHED).await;
-            }
-            Err(why) => {
-                tracing::warn!("cannot publish this node's DNS server: {why}");
-                tokio::time::sleep(retry).await;
-                retry = (retry * 2).min(DNS_PUBLISHED);
-            }
-        }
-    }
-}
-
-/// The name servers that this host uses, as the system's resolver would read them.
-pub fn upstreams() -> Vec<SocketAddr> {
-    let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    name_servers(&text).into_iter().map(|ip| SocketAddr::new(ip, 53)).collect()
-}
-
-fn name_servers(resolv_conf: &str) -> Vec<IpAddr> {
-    let words = resolv_conf.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    words.filter(|w| w.first() == Some(&"nameserver")).filter_map(|w| w.get(1)?.parse().ok()).collect()
 }

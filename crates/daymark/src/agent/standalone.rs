@@ -83,6 +83,10 @@ async fn config(args: &cli::Agent, node: &Node) -> Result<Config> {
             Some(path) => path.clone(),
             None => preflight::cgroup2_mount()?,
         },
+        health: super::health::Addresses {
+            healthz: args.healthz_bind_address,
+            metrics: args.metrics_bind_address,
+        },
         dns: args.dns.as_ref().map(|domain| super::Dns {
             domain: domain.clone(),
             upstreams: super::upstreams(),

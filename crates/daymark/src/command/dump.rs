@@ -153,7 +153,7 @@ fn backend_rows(tables: &Tables, names: &BTreeMap<ServiceId, String>) -> Vec<Bac
 }
 
 fn flow_rows(inspection: &Inspection, names: &BTreeMap<ServiceId, String>) -> Result<Vec<FlowRow>> {
-    let flows = inspection.flows().into_diagnostic()?;
+    let flows = inspection.meters.flows().into_diagnostic()?;
     let rows = flows.into_iter().map(|flow| FlowRow {
         protocol: protocol_name(flow.protocol),
         client: flow.client,

@@ -59,13 +59,13 @@ async fn count_place(args: &TopServices, place: &Place) -> Result<Counted> {
     let inspection = place.inspect()?;
     let names = observe::names_if_known(&args.observed, place, inspection.tables()).await;
     if args.backends {
-        let stats = inspection.backend_stats().into_diagnostic()?;
+        let stats = inspection.meters.backend_stats().into_diagnostic()?;
         let named = |((id, backend), stats): ((u32, std::net::SocketAddr), _)| {
             ((name_of(&names, id), Some(backend.to_string())), stats)
         };
         return Ok(stats.into_iter().map(named).collect());
     }
-    let stats = inspection.service_stats().into_diagnostic()?;
+    let stats = inspection.meters.service_stats().into_diagnostic()?;
     let mut counted: Counted =
         stats.into_iter().map(|(id, stats)| ((name_of(&names, id), None), stats)).collect();
     // Those that nobody has asked yet.
