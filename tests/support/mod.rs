@@ -168,6 +168,13 @@ impl Cluster<'_> {
         curl(self.laptop.command(&[&["kubectl", "exec", pod, "--"], words].concat()))
     }
 
+    /// Runs a command in a node's network namespace.
+    #[track_caller]
+    pub fn inside_node(&self, node: &str, words: &[&str]) -> String {
+        let namespace = self.laptop.path("run").join(&self.laptop.name).join("netns").join(node);
+        self.laptop.run(&[&["nsenter", &format!("--net={}", namespace.display()), "--"], words].concat())
+    }
+
     /// The laptop's example files.
     #[track_caller]
     pub fn create_example(&self, file: &str) -> String {
