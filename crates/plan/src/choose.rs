@@ -92,7 +92,8 @@ fn candidates<'a>(
     let mut found: BTreeMap<(IpAddr, u16), Candidate> = BTreeMap::new();
     for slice in world.slices(&service.name).filter(|slice| slice.family == family) {
         for slice_port in slice.ports.iter().filter(|p| p.name == port.name && p.protocol == port.protocol) {
-            for endpoint in &slice.endpoints {
+            let usable = slice.endpoints.iter().filter(|e| view.refuses_endpoint(&e.address).is_none());
+            for endpoint in usable {
                 let candidate = Candidate {
                     endpoint,
                     ready: endpoint.ready || service.publish_not_ready,

@@ -1,11 +1,13 @@
 //! Compiles one Service into the entries and frontends that it wants on one node.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use daymark_model::{AddressFamily, ObjectName, Protocol, Service, ServicePort, ServiceType, World};
 use ipnet::IpNet;
 
 use crate::choose;
+use crate::issue::{Issue, SpecialAddress};
 use crate::tables::{FrontendKey, FrontendKind, ServiceEntry};
 use crate::view::NodeView;
 
@@ -44,6 +46,8 @@ pub struct CompiledEntry {
 pub struct CompiledService {
     pub cluster_ips: Vec<IpAddr>,
     pub entries: Vec<CompiledEntry>,
+    /// What it asks for in vain, other Services aside.
+    pub issues: Vec<Issue>,
 }
 
 /// Compiles the Service of that name; a Service that does not exist wants nothing.
@@ -54,11 +58,10 @@ pub fn compile_service(world: &World, view: &NodeView, name: &ObjectName) -> Com
     let nodeport_ips = view.nodeport_ips();
     let mut entries = Vec::new();
     for port in &service.ports {
-        for family in AddressFamily::BOTH {
-            let frontends = frontends(service, port, family, &nodeport_ips);
-            if frontends.is_empty() {
-                continue;
-            }
+        // A family that a Service lacks is not served, whatever addresses of it the node or a load balancer has.
+        let families = AddressFamily::BOTH.into_iter().filter(|family| has_family(service, *family));
+        for family in families {
+            let frontends = frontends(service, port, family, &nodeport_ips, view);
             let checked = frontends.iter().any(|frontend| frontend.source_checked);
             let ranges = service.source_ranges.iter().copied();
             let maglev = frontends.iter().any(|frontend| frontend.kind != FrontendKind::ClusterIp);
@@ -71,7 +74,8 @@ pub fn compile_service(world: &World, view: &NodeView, name: &ObjectName) -> Com
             });
         }
     }
-    CompiledService { cluster_ips: service.cluster_ips.clone(), entries }
+    let issues = issues(world, view, service);
+    CompiledService { cluster_ips: service.cluster_ips.clone(), entries, issues }
 }
 
 pub(crate) fn is_served(service: &Service) -> bool {
@@ -79,11 +83,40 @@ pub(crate) fn is_served(service: &Service) -> bool {
     !service.excluded && !service.headless && !external_name && !service.cluster_ips.is_empty()
 }
 
+fn has_family(service: &Service, family: AddressFamily) -> bool {
+    service.cluster_ips.iter().any(|ip| AddressFamily::of(ip) == family)
+}
+
+fn issues(world: &World, view: &NodeView, service: &Service) -> Vec<Issue> {
+    let mut issues = Vec::new();
+    let refused = service.external_ips.iter().copied().filter(|ip| !view.allows_external_ip(ip));
+    let addresses: Vec<IpAddr> = refused.collect();
+    if !addresses.is_empty() {
+        issues.push(Issue::ExternalIpRefused { service: service.name.clone(), addresses });
+    }
+    for slice in world.slices(&service.name) {
+        let mut refused: BTreeMap<SpecialAddress, BTreeSet<IpAddr>> = BTreeMap::new();
+        for endpoint in &slice.endpoints {
+            if let Some(problem) = view.refuses_endpoint(&endpoint.address) {
+                refused.entry(problem).or_default().insert(endpoint.address);
+            }
+        }
+        issues.extend(refused.into_iter().map(|(problem, addresses)| Issue::EndpointRefused {
+            service: service.name.clone(),
+            slice: slice.name.clone(),
+            problem,
+            addresses: addresses.into_iter().collect(),
+        }));
+    }
+    issues
+}
+
 fn frontends(
     service: &Service,
     port: &ServicePort,
     family: AddressFamily,
     nodeport_ips: &[IpAddr],
+    view: &NodeView,
 ) -> Vec<WantedFrontend> {
     let mut found: Vec<WantedFrontend> = Vec::new();
     let mut want = |ip: IpAddr, number: u16, kind: FrontendKind| {
@@ -111,7 +144,7 @@ fn frontends(
     for ingress in service.load_balancer_ips.iter().filter(|ingress| !ingress.proxy) {
         want(ingress.ip, port.port, FrontendKind::LoadBalancerIp);
     }
-    for ip in &service.external_ips {
+    for ip in service.external_ips.iter().filter(|ip| view.allows_external_ip(ip)) {
         want(*ip, port.port, FrontendKind::ExternalIp);
     }
     found

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use daymark_model::{AddressFamily, ObjectName, Service, ServiceType, Touched, World};
 
@@ -22,7 +21,7 @@ pub struct HealthCheck {
 /// have (no API server admits that) answers for the first of them by name.
 #[derive(Clone, Debug)]
 pub struct HealthChecks {
-    node: Arc<str>,
+    view: NodeView,
     /// The port and local endpoints of each Service that has a health check.
     services: BTreeMap<ObjectName, (u16, u32)>,
     /// The Services that have each port.
@@ -33,7 +32,7 @@ pub struct HealthChecks {
 impl HealthChecks {
     pub fn new(view: &NodeView) -> Self {
         Self {
-            node: view.name.clone(),
+            view: view.clone(),
             services: BTreeMap::new(),
             ports: BTreeMap::new(),
             checks: BTreeMap::new(),
@@ -93,7 +92,10 @@ impl HealthChecks {
 
     fn local_ready(&self, world: &World, service: &Service, family: AddressFamily) -> BTreeSet<IpAddr> {
         let slices = world.slices(&service.name).filter(|slice| slice.family == family);
-        let here = slices.flat_map(|slice| &slice.endpoints).filter(|e| e.node.as_ref() == Some(&self.node));
+        let here = slices.flat_map(|slice| &slice.endpoints).filter(|endpoint| {
+            endpoint.node.as_ref() == Some(&self.view.name)
+                && self.view.refuses_endpoint(&endpoint.address).is_none()
+        });
         here.filter(|e| e.ready || service.publish_not_ready).map(|endpoint| endpoint.address).collect()
     }
 }

@@ -7,18 +7,10 @@ use daymark_model::{Change, ObjectName, Touched, World};
 
 use crate::compile::{CompiledService, EntryKey, WantedFrontend, compile_service};
 use crate::diff::{apply_ops, diff};
+use crate::issue::Issue;
 use crate::ledger::IdLedger;
 use crate::tables::{Frontend, FrontendKey, FrontendKind, Op, ServiceEntry, ServiceId, Tables};
 use crate::view::NodeView;
-
-/// A frontend that several Services want. It goes to the first by kind (cluster IP, node port, LoadBalancer
-/// IP, external IP), then by name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Issue {
-    pub frontend: FrontendKey,
-    pub served: ObjectName,
-    pub refused: Vec<ObjectName>,
-}
 
 /// Everything that `view`'s node needs for the Services of `world`, compiled at once.
 pub fn compile(world: &World, view: &NodeView, ledger: IdLedger) -> (Tables, IdLedger, Vec<Issue>) {
@@ -54,6 +46,8 @@ pub struct Planner {
     parts: BTreeMap<ObjectName, Part>,
     /// The Services that want a frontend and did not get it.
     refused: BTreeMap<FrontendKey, BTreeSet<ObjectName>>,
+    /// Issues of Services, other Services aside; only of those that have any.
+    own_issues: BTreeMap<ObjectName, Vec<Issue>>,
     /// How many Services have a cluster IP.
     cluster_ip_users: BTreeMap<IpAddr, u32>,
     synced: bool,
@@ -69,6 +63,7 @@ impl Planner {
             tables: have,
             parts: BTreeMap::new(),
             refused: BTreeMap::new(),
+            own_issues: BTreeMap::new(),
             cluster_ip_users: BTreeMap::new(),
             synced: false,
         }
@@ -92,13 +87,25 @@ impl Planner {
         self.ledger.owner(id)
     }
 
-    /// Frontends that several Services want at present.
+    /// What objects ask for in vain at present.
     pub fn issues(&self) -> Vec<Issue> {
-        let issue = |(key, refused): (&FrontendKey, &BTreeSet<ObjectName>)| {
-            let served = self.ledger.owner(self.tables.frontends.get(key)?.service)?.service.clone();
-            Some(Issue { frontend: *key, served, refused: refused.iter().cloned().collect() })
-        };
-        self.refused.iter().filter_map(issue).collect()
+        let mut taken: BTreeMap<(&ObjectName, FrontendKind, &ObjectName), Vec<FrontendKey>> = BTreeMap::new();
+        for (key, refused) in &self.refused {
+            let owner = self.tables.frontends.get(key).and_then(|served| self.ledger.owner(served.service));
+            let Some(holder) = owner.map(|owner| &owner.service) else { continue };
+            for name in refused {
+                let claim = self.parts.get(name).and_then(|part| claim(part, name, *key));
+                let Some((kind, ..)) = claim else { continue };
+                taken.entry((name, kind, holder)).or_default().push(*key);
+            }
+        }
+        let taken = taken.into_iter().map(|((service, kind, holder), frontends)| Issue::FrontendTaken {
+            service: service.clone(),
+            kind,
+            holder: holder.clone(),
+            frontends,
+        });
+        taken.chain(self.own_issues.values().flatten().cloned()).collect()
     }
 
     /// Takes one change over; the operations that follow from it.
@@ -161,7 +168,11 @@ impl Planner {
     fn recompile_from(&mut self, names: &BTreeSet<ObjectName>, mut batch: Batch) -> Vec<Op> {
         for name in names {
             let before = self.parts.remove(name).unwrap_or_default();
-            let compiled = compile_service(&self.world, &self.view, name);
+            let mut compiled = compile_service(&self.world, &self.view, name);
+            self.own_issues.remove(name);
+            if !compiled.issues.is_empty() {
+                self.own_issues.insert(name.clone(), std::mem::take(&mut compiled.issues));
+            }
             self.take_out(&before, &mut batch);
             let part = self.put_in(name, compiled, &mut batch);
             self.release_ids(&before, &part);

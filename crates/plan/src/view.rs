@@ -1,19 +1,21 @@
 //! The node that tables are compiled for.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use crate::issue::SpecialAddress;
+
 /// Which of a node's addresses serve node ports (`--nodeport-addresses`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum NodePortAddresses {
-    /// Every address of the node.
+    /// Every address of the node; 127.0.0.1 and ::1 too, for processes of the node itself.
     #[default]
     All,
     /// The node's first address of each family.
     Primary,
-    /// Those within these CIDRs.
+    /// Those within these CIDRs, be they the node's or 127.0.0.1 and ::1.
     Within(Vec<IpNet>),
 }
 
@@ -26,21 +28,43 @@ pub struct NodeView {
     /// Label `topology.kubernetes.io/zone`; [`crate::Planner`] keeps it up to date from the Node.
     pub zone: Option<Arc<str>>,
     pub nodeport_addresses: NodePortAddresses,
+    /// Whether endpoints may have loopback, link-local, multicast and other special addresses.
+    pub allow_special_endpoints: bool,
+    /// External IPs are served within these CIDRs only; `None`: all are.
+    pub external_ip_cidrs: Option<Vec<IpNet>>,
 }
 
 impl NodeView {
     /// A node with these addresses that serves node ports on all of them.
     pub fn new(name: impl Into<Arc<str>>, addresses: Vec<IpAddr>) -> Self {
-        Self { name: name.into(), addresses, zone: None, nodeport_addresses: NodePortAddresses::All }
+        Self {
+            name: name.into(),
+            addresses,
+            zone: None,
+            nodeport_addresses: NodePortAddresses::All,
+            allow_special_endpoints: false,
+            external_ip_cidrs: None,
+        }
     }
 
-    /// The addresses on which node ports are served. Never loopback: those are every pod's own.
+    /// What forbids an address to be an endpoint's here, if anything.
+    pub fn refuses_endpoint(&self, address: &IpAddr) -> Option<SpecialAddress> {
+        if self.allow_special_endpoints { None } else { SpecialAddress::of(address) }
+    }
+
+    pub fn allows_external_ip(&self, ip: &IpAddr) -> bool {
+        self.external_ip_cidrs.as_ref().is_none_or(|cidrs| cidrs.iter().any(|cidr| cidr.contains(ip)))
+    }
+
+    /// The addresses on which node ports are served. The data plane serves those on loopback to sockets of
+    /// the node's own network namespace alone: they are every pod's own, and no packet is ever meant for them.
     pub fn nodeport_ips(&self) -> Vec<IpAddr> {
+        let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
         let usable = self.addresses.iter().copied().filter(|ip| !ip.is_loopback() && !ip.is_unspecified());
         match &self.nodeport_addresses {
-            NodePortAddresses::All => usable.collect(),
+            NodePortAddresses::All => usable.chain(loopback).collect(),
             NodePortAddresses::Within(cidrs) => {
-                usable.filter(|ip| cidrs.iter().any(|cidr| cidr.contains(ip))).collect()
+                usable.chain(loopback).filter(|ip| cidrs.iter().any(|cidr| cidr.contains(ip))).collect()
             }
             NodePortAddresses::Primary => {
                 let v4 = usable.clone().find(IpAddr::is_ipv4);

@@ -2,7 +2,8 @@
 //!
 //! A file's first document is the case: `case` says what it shows in one sentence, `node` may change the
 //! node that is compiled for, `tables` is what must come out. The others are objects, and they must lead
-//! to the same tables in whatever order they arrive, before or after the first complete list.
+//! to the same tables in whatever order they arrive, before or after the first complete list. Those behind
+//! a document `then: what happens` arrive later, over what the others led to; `gone: true` deletes one.
 //! `UPDATE_CASES=1 cargo test` writes what comes out into the files: read the diff before you commit it.
 
 use std::fmt::Write as _;
@@ -32,21 +33,32 @@ struct NodeSpec {
     addresses: Vec<String>,
     /// `all`, `primary`, or CIDRs.
     nodeport_addresses: String,
+    allow_special_endpoints: bool,
+    external_ip_cidrs: Option<Vec<String>>,
 }
 
 impl Default for NodeSpec {
     fn default() -> Self {
         let addresses = vec!["172.30.0.11".to_owned()];
-        Self { name: "n1".into(), zone: Some("a".into()), addresses, nodeport_addresses: "all".into() }
+        Self {
+            name: "n1".into(),
+            zone: Some("a".into()),
+            addresses,
+            nodeport_addresses: "all".into(),
+            allow_special_endpoints: false,
+            external_ip_cidrs: None,
+        }
     }
 }
 
 impl NodeSpec {
     fn view(&self) -> NodeView {
+        let addresses = self.addresses.iter().map(|ip| ip.parse().expect("a node address")).collect();
+        let cidrs = |cidrs: &Vec<String>| cidrs.iter().map(|c| c.parse().expect("a CIDR")).collect();
         NodeView {
-            name: self.name.as_str().into(),
-            addresses: self.addresses.iter().map(|ip| ip.parse().expect("a node address")).collect(),
             zone: self.zone.as_deref().map(Into::into),
+            allow_special_endpoints: self.allow_special_endpoints,
+            external_ip_cidrs: self.external_ip_cidrs.as_ref().map(cidrs),
             nodeport_addresses: match self.nodeport_addresses.as_str() {
                 "all" => NodePortAddresses::All,
                 "primary" => NodePortAddresses::Primary,
@@ -54,6 +66,7 @@ impl NodeSpec {
                     NodePortAddresses::Within(cidrs.split(',').map(|c| c.parse().expect("a CIDR")).collect())
                 }
             },
+            ..NodeView::new(self.name.as_str(), addresses)
         }
     }
 }
@@ -66,7 +79,7 @@ fn cases() {
         .map(|entry| entry.expect("a file").path())
         .collect();
     files.sort();
-    assert!(files.len() >= 30, "only {} cases", files.len());
+    assert!(files.len() >= 85, "only {} cases", files.len());
     let mut failures = Vec::new();
     for file in &files {
         let name = file.file_name().expect("a file name").to_string_lossy().into_owned();
@@ -80,21 +93,23 @@ fn run(file: &Path) -> Result<(), String> {
     let mut documents = serde_yaml::Deserializer::from_str(&text).map(Value::deserialize);
     let header = documents.next().ok_or("empty")?.map_err(|error| error.to_string())?;
     let header: Header = serde_yaml::from_value(header).map_err(|error| error.to_string())?;
-    let objects: Result<Vec<Value>, _> = documents.collect();
-    let changes: Result<Vec<Change>, String> =
-        objects.map_err(|error| error.to_string())?.into_iter().map(change).collect();
-    let changes = changes?;
+    let mut stages: Vec<Vec<Change>> = vec![Vec::new()];
+    for object in documents {
+        let object = object.map_err(|error| error.to_string())?;
+        if object.get("then").is_some() {
+            stages.push(Vec::new());
+        } else {
+            stages.last_mut().ok_or("no stage")?.push(change(object)?);
+        }
+    }
     let view = header.node.view();
 
-    let got = describe(&arrive(&view, &changes, true));
-    for (order, changes) in orders(&changes) {
-        for before in [true, false] {
-            let other = describe(&arrive(&view, &changes, before));
-            if other != got {
-                return Err(format!(
-                    "order `{order}`, listed first: {before}:\n{other}\nbut as written:\n{got}"
-                ));
-            }
+    let as_written: Vec<Change> = stages.concat();
+    let got = describe(&arrive(&view, &as_written, as_written.len()));
+    for (order, changes, listed) in in_all_orders(&stages) {
+        let other = describe(&arrive(&view, &changes, listed));
+        if other != got {
+            return Err(format!("order {order}, listed after {listed}:\n{other}\nbut as written:\n{got}"));
         }
     }
     if std::env::var_os("UPDATE_CASES").is_some() {
@@ -107,7 +122,8 @@ fn run(file: &Path) -> Result<(), String> {
     }
 }
 
-fn change(object: Value) -> Result<Change, String> {
+fn change(mut object: Value) -> Result<Change, String> {
+    let is_gone = object.as_mapping_mut().is_some_and(|fields| fields.remove("gone").is_some());
     let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default().to_owned();
     let reduced = match kind.as_str() {
         "Service" => {
@@ -117,7 +133,8 @@ fn change(object: Value) -> Result<Change, String> {
         "Node" => serde_yaml::from_value(object).map(|object| reduce::node(&object).map(Change::Node)),
         other => return Err(format!("kind {other:?}")),
     };
-    reduced.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+    let change = reduced.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+    Ok(if is_gone { gone(&change) } else { change })
 }
 
 fn gone(change: &Change) -> Change {
@@ -127,6 +144,27 @@ fn gone(change: &Change) -> Change {
         Change::Node(node) => Change::NodeGone(node.name),
         other => other,
     }
+}
+
+/// Every order of the first stage's changes with every order of the next one's and so on, and after how many
+/// of them the world is complete: at once, after the first stage, at the end.
+fn in_all_orders(stages: &[Vec<Change>]) -> Vec<(String, Vec<Change>, usize)> {
+    let mut sequences: Vec<(String, Vec<Change>, usize)> = vec![(String::new(), Vec::new(), 0)];
+    for stage in stages {
+        let mut longer = Vec::new();
+        for (before, start, first) in &sequences {
+            for (order, changes) in orders(stage) {
+                let all: Vec<Change> = start.iter().chain(&changes).cloned().collect();
+                let first = if start.is_empty() { all.len() } else { *first };
+                longer.push((format!("{before} `{order}`"), all, first));
+            }
+        }
+        sequences = longer;
+    }
+    let listed = |(order, changes, first): (String, Vec<Change>, usize)| {
+        [0, first, changes.len()].map(|listed| (order.clone(), changes.clone(), listed))
+    };
+    sequences.into_iter().flat_map(listed).collect()
 }
 
 fn orders(changes: &[Change]) -> Vec<(&'static str, Vec<Change>)> {
@@ -147,14 +185,14 @@ fn orders(changes: &[Change]) -> Vec<(&'static str, Vec<Change>)> {
     ]
 }
 
-/// Applies changes, either before the first complete list is known or after it.
-fn arrive(view: &NodeView, changes: &[Change], listed_first: bool) -> Planner {
+/// Applies changes; the first complete list is known after `listed` of them.
+fn arrive(view: &NodeView, changes: &[Change], listed: usize) -> Planner {
     let mut planner = Planner::new(view.clone(), Tables::default());
     let mut kernel = Tables::default();
-    if !listed_first {
-        apply_ops(&mut kernel, &planner.synced());
-    }
-    for change in changes {
+    for (index, change) in changes.iter().enumerate() {
+        if index == listed {
+            apply_ops(&mut kernel, &planner.synced());
+        }
         apply_ops(&mut kernel, &planner.apply(change.clone()));
     }
     apply_ops(&mut kernel, &planner.synced());
@@ -177,10 +215,7 @@ fn describe(planner: &Planner) -> String {
     writeln!(text, "cluster IPs: {}", if ips.is_empty() { "none".to_owned() } else { ips.join(" ") })
         .expect("String");
     for issue in planner.issues() {
-        let refused: Vec<String> = issue.refused.iter().map(ToString::to_string).collect();
-        let (ip, port) = (issue.frontend.ip, issue.frontend.port);
-        writeln!(text, "issue: {ip} {port} goes to {}, not to {}", issue.served, refused.join(", "))
-            .expect("String");
+        writeln!(text, "{}: {issue}", issue.reason()).expect("String");
     }
     text
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use daymark_dataplane::PacketProgram::{Pod, Uplink};
 use daymark_dataplane::{DataPlane, PacketProgram, monotonic_now};
 use daymark_model::{Change, Protocol};
-use daymark_plan::{NodePortAddresses, NodeView, Planner};
+use daymark_plan::{NodeView, Planner};
 
 use crate::common::Pins;
 use crate::common::bench::{DROPPED, SENT, TO_STACK};
@@ -62,12 +62,7 @@ pub struct Machine {
 }
 
 fn view(universe: &Universe) -> NodeView {
-    NodeView {
-        name: THIS_NODE.into(),
-        addresses: vec![universe.node(1)],
-        zone: None,
-        nodeport_addresses: NodePortAddresses::All,
-    }
+    NodeView::new(THIS_NODE, vec![universe.node(1)])
 }
 
 impl Machine {

@@ -128,3 +128,12 @@ fn a_port_that_two_services_have_answers_for_the_first_until_that_goes() {
     assert!(kept.apply(Change::ServiceGone(name("a"))));
     assert_eq!(kept.answers(), ["30100 b 1"]);
 }
+
+#[test]
+fn an_endpoint_that_gets_no_traffic_counts_for_nothing() {
+    let kept = Kept::new(vec![
+        Change::Service(local("a", 30100)),
+        slice("a", 1, vec![endpoint("127.0.0.1", "n1"), endpoint("10.244.1.1", "n1")]),
+    ]);
+    assert_eq!(kept.answers(), ["30100 a 1"]);
+}

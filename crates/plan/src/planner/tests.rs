@@ -129,7 +129,11 @@ fn a_freed_frontend_goes_to_who_was_refused() {
     let b = Change::Service(external("b", [10, 96, 0, 2]));
     let (mut planner, _) = started(&[a, b], Tables::default());
     assert_eq!(planner.issues().len(), 1);
-    let key = planner.issues()[0].frontend;
+    let key = FrontendKey { ip: [192, 0, 2, 1].into(), port: 80, protocol: Protocol::Tcp };
+    let Issue::FrontendTaken { service, frontends, .. } = &planner.issues()[0] else {
+        panic!("another issue")
+    };
+    assert_eq!((service.to_string().as_str(), &frontends[..]), ("default/b", &[key][..]));
     planner.apply(Change::ServiceGone(ObjectName::new("default", "a")));
     assert!(planner.issues().is_empty());
     let owner = planner.entry_key(planner.tables().frontends[&key].service).expect("served");
