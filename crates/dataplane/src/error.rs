@@ -50,6 +50,21 @@ pub struct ApplyError {
     pub source: MapError,
 }
 
+impl MapError {
+    /// Whether there was no room for another entry.
+    pub fn is_full(&self) -> bool {
+        matches!(self.source.raw_os_error(), Some(libc::E2BIG | libc::ENOMEM))
+    }
+}
+
+impl ApplyError {
+    /// As if a map was full, for tests of those who must bear it.
+    pub fn full(index: usize) -> Self {
+        let source = io::Error::from_raw_os_error(libc::E2BIG);
+        Self { index, source: MapError { map: "slots", action: "write", key: "some".into(), source } }
+    }
+}
+
 fn cause(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(libc::E2BIG) => "the map is full: enlarge it in the sizes of the data plane".into(),

@@ -2,8 +2,10 @@
 //! cluster through the Kubernetes API alone.
 
 mod dns;
+mod events;
 pub mod health;
 pub mod links;
+mod program;
 pub mod standalone;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::lan;
 pub use dns::{Dns, upstreams};
+use events::Events;
 use health::{Health, Scrape, metrics};
 use links::LinkEvent;
 
@@ -75,15 +78,18 @@ struct Agent {
     touched: Touched,
     health: Health,
     synced: bool,
+    events: Events,
     /// Operations failed: the kernel may lack what the planner believes it has.
     owing: bool,
+    /// They failed for another reason than want of room.
+    broken: bool,
 }
 
 /// Runs until told to stop. Programs and maps stay pinned and go on serving.
 pub async fn run(config: Config, client: kube::Client, stop: CancellationToken) -> Result<()> {
     let (events_in, mut events) = mpsc::channel(BATCH);
     let (scrapes_in, scrapes) = mpsc::channel(1);
-    let mut agent = open(&config, scrapes_in, &stop).await?;
+    let mut agent = open(&config, client.clone(), scrapes_in, &stop).await?;
     tokio::spawn(forward(scrapes, events_in.clone(), Event::Scrape));
     tokio::spawn(watch_links(config.pod_interface_prefixes.clone(), events_in.clone()));
     tokio::spawn(watch_changes(client.clone(), events_in.clone()));
@@ -106,7 +112,12 @@ pub async fn run(config: Config, client: kube::Client, stop: CancellationToken) 
     }
 }
 
-async fn open(config: &Config, scrapes: mpsc::Sender<Scrape>, stop: &CancellationToken) -> Result<Agent> {
+async fn open(
+    config: &Config,
+    client: kube::Client,
+    scrapes: mpsc::Sender<Scrape>,
+    stop: &CancellationToken,
+) -> Result<Agent> {
     let netlink = lan::build::netlink()?;
     let uplink = lan::build::index(&netlink, &config.uplink)
         .await?
@@ -144,7 +155,9 @@ async fn open(config: &Config, scrapes: mpsc::Sender<Scrape>, stop: &Cancellatio
         touched: Touched::default(),
         health,
         synced: false,
+        events: Events::new(client, config.node.as_str().into(), daymark_dataplane::speaks_sctp()),
         owing: false,
+        broken: false,
     })
 }
 
@@ -176,29 +189,37 @@ impl Agent {
         }
     }
 
-    /// After a failure the kernel is asked what it holds, and everything that it lacks is tried again with
-    /// the next event, at the latest with the next sweep.
     fn carry_out(&mut self, ops: Vec<Op>) {
-        if ops.is_empty() && !self.owing {
-            self.health.settled(true);
-            return;
+        if ops.is_empty() {
+            return self.health.settled(!self.broken);
         }
         let began = std::time::Instant::now();
-        let done = if self.owing { self.catch_up() } else { self.data_plane.apply(&ops).into_diagnostic() };
-        self.owing = done.is_err();
-        self.health.settled(!self.owing);
-        if let Err(why) = done {
-            tracing::error!("cannot program the data plane: {}", crate::one_line(&why));
-            self.health.metrics.failed();
-            return;
+        let refused = program::carry_out(ops, |ops| self.data_plane.apply(ops));
+        self.owing |= !refused.is_empty();
+        self.broken = !refused.is_for_want_of_room();
+        self.health.settled(!self.broken);
+        if !self.owing {
+            self.health.metrics.synced(began.elapsed());
         }
-        self.health.metrics.synced(began.elapsed());
+        for (id, why) in &refused.operations {
+            tracing::error!("cannot program the data plane: {why}");
+            self.health.metrics.failed();
+            if let Some(key) = id.and_then(|id| self.planner.entry_key(id)) {
+                self.events.refused(&key.service, &why.source.to_string());
+            }
+        }
         self.end_stuck_sockets();
     }
 
-    fn catch_up(&mut self) -> Result<()> {
-        let have = self.data_plane.reload().into_diagnostic()?;
-        self.data_plane.apply(&diff(&have, self.planner.tables())).into_diagnostic()
+    /// After operations failed the kernel is asked what it holds, and what it lacks is tried again.
+    fn catch_up(&mut self) {
+        match self.data_plane.reload() {
+            Ok(have) => {
+                self.owing = false;
+                self.carry_out(diff(&have, self.planner.tables()));
+            }
+            Err(why) => tracing::error!(%why, "cannot read what the kernel holds"),
+        }
     }
 
     /// Answers what only we know for metrics.
@@ -238,6 +259,9 @@ impl Agent {
         }
         if !self.synced {
             return;
+        }
+        if self.owing {
+            self.catch_up();
         }
         if let Err(why) = self.data_plane.retain_stats(self.planner.tables()) {
             tracing::warn!(%why, "cannot sweep statistics of what is gone");
@@ -283,6 +307,7 @@ impl Agent {
             }
         }
         self.health.update(world, &touched);
+        self.events.update(&self.planner, &touched);
         if self.announcer.update(world, &touched) {
             self.speaker.set_addresses(self.announcer.announced().clone());
         }
