@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use daymark_model::{AddressFamily, PerFamily};
+use daymark_plan::NodePortAddresses;
 use ipnet::IpNet;
 
 use crate::cluster::spec::parse_cidrs;
@@ -202,6 +203,10 @@ pub struct Agent {
     /// Where programs and maps are pinned
     #[arg(long, default_value = "/run/daymark/agent/bpf")]
     pub bpf: PathBuf,
+    /// Which of the node's addresses serve node ports: CIDRs, or `primary` [default: all, and loopback from
+    /// the node itself]
+    #[arg(long, value_name = "CIDR,...|primary", value_parser = nodeport_addresses)]
+    pub nodeport_addresses: Option<NodePortAddresses>,
     /// Where /healthz and /livez are answered
     #[arg(long, default_value_t = crate::agent::health::Addresses::default().healthz)]
     pub healthz_bind_address: std::net::SocketAddr,
@@ -224,6 +229,9 @@ pub struct Observed {
     /// The folder of an agent's pins, instead of a cluster's
     #[arg(long)]
     pub bpf: Option<PathBuf>,
+    /// As given to the agent at --bpf
+    #[arg(long, value_name = "CIDR,...|primary", value_parser = nodeport_addresses, requires = "bpf")]
+    pub nodeport_addresses: Option<NodePortAddresses>,
     /// Kubeconfig of the API server that the agent at --bpf follows
     #[arg(long, requires = "bpf")]
     pub kubeconfig: Option<PathBuf>,
@@ -294,4 +302,39 @@ pub enum Sort {
 fn seconds(text: &str) -> Result<f64, String> {
     let seconds: f64 = text.parse().map_err(|_| format!("{text:?} is no number of seconds"))?;
     if (0.1..=3600.0).contains(&seconds) { Ok(seconds) } else { Err("must be within 0.1 and 3600".into()) }
+}
+
+/// As kube-proxy reads the flag of that name.
+fn nodeport_addresses(text: &str) -> Result<NodePortAddresses, String> {
+    if text == "primary" {
+        return Ok(NodePortAddresses::Primary);
+    }
+    let parse = |cidr: &str| {
+        let wrong = |_| format!("{cidr:?} is no CIDR such as 192.0.2.0/24, nor is the whole \"primary\"");
+        cidr.trim().parse::<IpNet>().map(|net| net.trunc()).map_err(wrong)
+    };
+    text.split(',').map(parse).collect::<Result<_, _>>().map(NodePortAddresses::Within)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn node_port_addresses_are_primary_or_cidrs() {
+        assert_eq!(nodeport_addresses("primary"), Ok(NodePortAddresses::Primary));
+        let nets = ["192.0.2.0/24", "2001:db8::/64"].map(|net| net.parse().expect("CIDR"));
+        assert_eq!(
+            nodeport_addresses("192.0.2.9/24, 2001:db8::/64"),
+            Ok(NodePortAddresses::Within(nets.to_vec()))
+        );
+        assert!(nodeport_addresses("primary,192.0.2.0/24").unwrap_err().contains("primary"));
+        assert!(nodeport_addresses("").is_err());
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
 }

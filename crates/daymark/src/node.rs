@@ -113,6 +113,7 @@ fn agent_config(cluster: &Cluster, node: &NodeSpec, outside: &Handle) -> Result<
     Ok(agent::Config {
         node: node.name.clone(),
         addresses: node.ips.iter().collect(),
+        nodeport_addresses: daymark_plan::NodePortAddresses::All,
         uplink: UPLINK.into(),
         pod_cidrs: spec.pod_cidr.iter().collect(),
         service_cidrs: spec.service_cidr.iter().collect(),

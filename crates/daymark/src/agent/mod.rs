@@ -18,7 +18,7 @@ use daymark_control::ChangeEvent;
 use daymark_dataplane::{DataPlane, Sizes};
 use daymark_model::{Change, Touched};
 use daymark_plan::tables::{FrontendKind, Op};
-use daymark_plan::{Announcer, NodeView, Planner, Zone, ZoneBuilder, diff};
+use daymark_plan::{Announcer, NodePortAddresses, NodeView, Planner, Zone, ZoneBuilder, diff};
 use futures::StreamExt;
 use ipnet::IpNet;
 use miette::{IntoDiagnostic, Result, WrapErr, miette};
@@ -41,6 +41,7 @@ pub struct Config {
     pub node: String,
     /// This node's addresses, the primary first.
     pub addresses: Vec<IpAddr>,
+    pub nodeport_addresses: NodePortAddresses,
     /// Name of the interface that other machines are reached by.
     pub uplink: String,
     /// Networks of the pods of all nodes.
@@ -136,7 +137,10 @@ async fn open(
     data_plane.attach_cgroup(&config.cgroup).into_diagnostic()?;
     data_plane.attach_uplink(uplink).into_diagnostic()?;
     let node: Arc<str> = config.node.as_str().into();
-    let view = NodeView::new(node.clone(), config.addresses.clone());
+    let view = NodeView {
+        nodeport_addresses: config.nodeport_addresses.clone(),
+        ..NodeView::new(node.clone(), config.addresses.clone())
+    };
     let health = Health::start(&view, &config.health, config.bpf.clone(), scrapes, stop).await?;
     let domain = config.dns.as_ref().map_or("cluster.local", |d| d.domain.as_str());
     let zone = ZoneBuilder::new(domain);

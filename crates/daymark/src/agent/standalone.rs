@@ -73,6 +73,7 @@ async fn config(args: &cli::Agent, node: &Node) -> Result<Config> {
     Ok(Config {
         node: args.node.clone(),
         addresses,
+        nodeport_addresses: args.nodeport_addresses.clone().unwrap_or_default(),
         uplink,
         pod_cidrs,
         service_cidrs: args.service_cidr.clone(),

@@ -56,7 +56,7 @@ impl Place {
 }
 
 /// A client for whatever API server the places belong to.
-pub async fn client(args: &Observed) -> Result<kube::Client> {
+async fn client(args: &Observed) -> Result<kube::Client> {
     if args.bpf.is_some() || args.kubeconfig.is_some() {
         return standalone::client_of(args.kubeconfig.as_deref()).await;
     }
@@ -64,8 +64,13 @@ pub async fn client(args: &Observed) -> Result<kube::Client> {
 }
 
 /// What the API says should be programmed on a node, as the operations that lead there from `tables`.
-pub async fn plan(client: kube::Client, node: &str, tables: &Tables) -> Result<(Planner, Vec<Op>)> {
-    let mut planner = Planner::new(NodeView::new(node, Vec::new()), tables.clone());
+pub async fn plan(args: &Observed, node: &str, tables: &Tables) -> Result<(Planner, Vec<Op>)> {
+    let client = client(args).await?;
+    let view = NodeView {
+        nodeport_addresses: args.nodeport_addresses.clone().unwrap_or_default(),
+        ..NodeView::new(node, Vec::new())
+    };
+    let mut planner = Planner::new(view, tables.clone());
     let mut changes = std::pin::pin!(daymark_control::changes(client));
     let learn = async {
         while let Some(change) = changes.next().await {
@@ -103,8 +108,7 @@ pub fn names(planner: &Planner) -> BTreeMap<ServiceId, String> {
 
 /// Names if the API server tells them, with a word on standard error if it does not.
 pub async fn names_if_known(args: &Observed, place: &Place, tables: &Tables) -> BTreeMap<ServiceId, String> {
-    let told = async { plan(client(args).await?, &place.node, tables).await };
-    match told.await {
+    match plan(args, &place.node, tables).await {
         Ok((planner, _)) => names(&planner),
         Err(why) => {
             eprintln!("note: Services are shown by number: {}", crate::one_line(&why));

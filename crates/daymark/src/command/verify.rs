@@ -67,7 +67,7 @@ async fn differences(args: &Observed) -> Result<(usize, Vec<Difference>)> {
 
 async fn compare(args: &Observed, place: &Place, inspection: &Inspection) -> Result<Vec<Difference>> {
     let have = inspection.tables();
-    let (planner, ops) = observe::plan(observe::client(args).await?, &place.node, have).await?;
+    let (planner, ops) = observe::plan(args, &place.node, have).await?;
     let names = observe::names(&planner);
     let mut found: Vec<Difference> = ops.iter().map(|op| difference(&place.node, have, &names, op)).collect();
     for id in inspection.wrong_maglev_tables().into_diagnostic()? {
