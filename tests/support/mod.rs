@@ -175,6 +175,17 @@ impl Cluster<'_> {
         self.laptop.run(&[&["nsenter", &format!("--net={}", namespace.display()), "--"], words].concat())
     }
 
+    /// Runs a shell command as a process of a node: in its network and below its cgroup.
+    #[track_caller]
+    pub fn as_process_of(&self, node: &str, command: &str) -> String {
+        let mounts = fs::read_to_string("/proc/mounts").expect("mounts");
+        let unified = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+        let unified = unified.into_iter().find(|f| f.get(2) == Some(&"cgroup2")).expect("cgroup v2")[1];
+        let cgroup = format!("{unified}/daymark/{}/{node}/by-hand", self.laptop.name);
+        let script = format!("mkdir -p {cgroup} && echo $$ > {cgroup}/cgroup.procs && {command}");
+        self.inside_node(node, &["sh", "-c", &script])
+    }
+
     /// The laptop's example files.
     #[track_caller]
     pub fn create_example(&self, file: &str) -> String {
