@@ -1,8 +1,8 @@
 //! The operations that turn one state of the tables into another, each prefix of them safe.
 //!
 //! Safe: what a frontend leads to at any moment is what it led to before or what it shall lead to, wholly;
-//! it may lead nowhere only if it is new, going, or (never with ids of one ledger) must cross two entries
-//! that both change. The order that gives this:
+//! it may lead nowhere only if it is new, going, or must cross at once from one entry to another that both
+//! change (two ports of a Service that swap node ports as their backends change). The order that gives this:
 //! 1. new entries and source ranges, to which nothing leads yet; cluster IPs;
 //! 2. frontends that leave: deleted, or moved to entries that are already as they shall be;
 //! 3. entries that change, to which only frontends that stay lead now;
