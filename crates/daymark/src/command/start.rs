@@ -1,5 +1,6 @@
 //! Starting a cluster's processes, and waiting until it can be used.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Node;
@@ -44,45 +45,68 @@ pub async fn whole(cluster: &Cluster, progress: &Progress) -> Result<()> {
     cluster.pki().ensure(&cluster.spec)?;
     progress.step("building the LAN");
     lan::build::build(&cluster.spec, &cluster.paths).await?;
-    let name = cluster.spec.name.as_str();
     progress.step("starting the API server and the nodes");
-    let mut starting = Vec::new();
-    if process::living(&cluster.paths.lock("daemon")).is_none() {
-        preflight::port_free(cluster.spec.api_port)?;
-        starting.push(process::spawn(
-            "the daemon",
-            &["daemon", "--name", name],
-            &cluster.paths.log("daemon"),
-        )?);
-    }
-    for node in cluster.spec.all_nodes() {
-        if process::living(&cluster.paths.lock(&node.name)).is_none() {
-            starting.push(spawn_node(cluster, &node.name)?);
-        }
-    }
+    let mut started: BTreeSet<String> =
+        cluster.processes().into_iter().filter(|name| !lives(cluster, name)).collect();
+    let starting: Vec<_> = started.iter().map(|name| spawn(cluster, name)).collect::<Result<_>>()?;
     for result in futures::future::join_all(starting.into_iter().map(process::Starting::ready)).await {
         result?;
     }
     progress.step("waiting for the nodes");
-    let all = cluster.spec.all_nodes().into_iter().map(|n| n.name);
-    tokio::select! {
-        ready = async { nodes_ready(cluster, all).await?; dns_ready(cluster).await } => ready?,
-        dead = somebody_died(cluster) => {
+    while let Some(dead) = ready_or_dead(cluster).await? {
+        // One that was on its way out when we looked is started like those that had gone already.
+        if !started.insert(dead.clone()) {
             let words = process::last_words(&cluster.paths.log(&dead));
-            return Err(miette!(help = format!("its last words: {words}"), "{dead} ended while the cluster was starting"));
+            return Err(miette!(
+                help = format!("its last words: {words}"),
+                "{dead} ended while the cluster was starting"
+            ));
         }
+        spawn(cluster, &dead)?.ready().await?;
     }
     let file = kubeconfig::user_file()?;
     let access = cluster.access(&Holder::Admin, false)?;
-    kubeconfig::merge(&file, &kubeconfig::context_name(name), &access)
+    kubeconfig::merge(&file, &kubeconfig::context_name(&cluster.spec.name), &access)
+}
+
+/// Waits until the cluster is ready, or a process is no more, which is returned.
+async fn ready_or_dead(cluster: &Cluster) -> Result<Option<String>> {
+    let all = cluster.spec.all_nodes().into_iter().map(|n| n.name);
+    let ready = async {
+        nodes_ready(cluster, all).await?;
+        dns_ready(cluster).await
+    };
+    let why = tokio::select! {
+        ready = ready => match ready {
+            Ok(()) => return Ok(None),
+            Err(why) => why,
+        },
+        dead = somebody_died(cluster) => return Ok(Some(dead)),
+    };
+    // The API server may have broken off because it is just ending.
+    match tokio::time::timeout(2 * LIFE_SIGN, somebody_died(cluster)).await {
+        Ok(dead) => Ok(Some(dead)),
+        Err(_) => Err(why),
+    }
+}
+
+fn lives(cluster: &Cluster, process: &str) -> bool {
+    process::living(&cluster.paths.lock(process)).is_some()
+}
+
+fn spawn(cluster: &Cluster, process: &str) -> Result<process::Starting> {
+    if process != "daemon" {
+        return spawn_node(cluster, process);
+    }
+    preflight::port_free(cluster.spec.api_port)?;
+    process::spawn("the daemon", &["daemon", "--name", &cluster.spec.name], &cluster.paths.log("daemon"))
 }
 
 /// Waits until a process of the cluster is no more.
 async fn somebody_died(cluster: &Cluster) -> String {
     loop {
         tokio::time::sleep(LIFE_SIGN).await;
-        let dead = |p: &String| process::living(&cluster.paths.lock(p)).is_none();
-        if let Some(dead) = cluster.processes().into_iter().find(dead) {
+        if let Some(dead) = cluster.processes().into_iter().find(|process| !lives(cluster, process)) {
             return dead;
         }
     }
