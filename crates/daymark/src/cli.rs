@@ -273,7 +273,8 @@ addresses); those of pods' connections to cluster IPs, which are translated at t
 
 Examples:
   daymark top services
-  daymark top services --backends --sort rate --interval 5"
+  daymark top services --backends --sort rate --interval 5
+  daymark top services --watch"
 )]
 pub struct TopServices {
     #[command(flatten)]
@@ -289,6 +290,9 @@ pub struct TopServices {
     /// Seconds over which rates are measured
     #[arg(long, default_value_t = 1.0, value_parser = seconds)]
     pub interval: f64,
+    /// Print again after each interval, until interrupted
+    #[arg(long, short)]
+    pub watch: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

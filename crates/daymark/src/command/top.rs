@@ -1,7 +1,7 @@
 //! `daymark top services`: who is asked how often, as the kernel counted.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use daymark_dataplane::ServiceStats;
 use miette::{IntoDiagnostic, Result};
@@ -28,10 +28,21 @@ struct Row {
 type Counted = BTreeMap<(String, Option<String>), ServiceStats>;
 
 pub async fn run(args: &TopServices) -> Result<()> {
-    let before = count(args).await?;
-    tokio::time::sleep(Duration::from_secs_f64(args.interval)).await;
-    let after = count(args).await?;
-    let mut rows = rows(&before, &after, args.interval);
+    let (mut before, mut at) = (count(args).await?, Instant::now());
+    loop {
+        tokio::time::sleep(Duration::from_secs_f64(args.interval)).await;
+        let after = count(args).await?;
+        // Asking for names takes its time, too.
+        show(args, &before, &after, at.elapsed().as_secs_f64())?;
+        (before, at) = (after, Instant::now());
+        if !args.watch {
+            return Ok(());
+        }
+    }
+}
+
+fn show(args: &TopServices, before: &Counted, after: &Counted, seconds: f64) -> Result<()> {
+    let mut rows = rows(before, after, seconds);
     if let Some(namespace) = &args.namespace {
         rows.retain(|row| row.service.split('/').next() == Some(namespace));
     }
