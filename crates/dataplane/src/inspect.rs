@@ -174,6 +174,14 @@ impl Inspection {
     }
 }
 
+/// Where programs are attached, or were; no map is opened.
+///
+/// # Errors
+/// When the pins cannot be listed.
+pub fn links(bpffs: &Path) -> Result<Vec<LinkView>, Error> {
+    Links::view(&Pins::existing(bpffs))
+}
+
 fn address(words: [u32; 4], port: u16) -> SocketAddr {
     SocketAddr::new(abi::ip_from_words(words), u16::from_be(port))
 }

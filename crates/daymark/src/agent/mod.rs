@@ -5,6 +5,7 @@ mod dns;
 mod events;
 pub mod health;
 pub mod links;
+mod pins;
 mod program;
 pub mod standalone;
 
@@ -17,8 +18,8 @@ use std::time::Duration;
 use daymark_control::ChangeEvent;
 use daymark_dataplane::{DataPlane, Sizes};
 use daymark_model::{Change, Touched};
-use daymark_plan::tables::{FrontendKind, Op};
-use daymark_plan::{Announcer, NodePortAddresses, NodeView, Planner, Zone, ZoneBuilder, diff};
+use daymark_plan::tables::{FrontendKind, Op, ServiceId};
+use daymark_plan::{Announcer, NodePortAddresses, NodeView, Planner, Zone, ZoneBuilder};
 use futures::StreamExt;
 use ipnet::IpNet;
 use miette::{IntoDiagnostic, Result, WrapErr, miette};
@@ -30,6 +31,7 @@ pub use dns::{Dns, upstreams};
 use events::Events;
 use health::{Health, Scrape, metrics};
 use links::LinkEvent;
+use pins::Attachments;
 
 /// How often expired flows are swept out.
 const SWEEP: Duration = Duration::from_secs(5);
@@ -70,8 +72,7 @@ enum Event {
 struct Agent {
     planner: Planner,
     data_plane: DataPlane,
-    /// Whose processes' sockets go to Services.
-    cgroup: PathBuf,
+    attachments: Attachments,
     zone: ZoneBuilder,
     zones: watch::Sender<Arc<Zone>>,
     speaker: daymark_speaker::Speaker,
@@ -82,7 +83,9 @@ struct Agent {
     events: Events,
     /// Operations failed: the kernel may lack what the planner believes it has.
     owing: bool,
-    /// They failed for another reason than want of room.
+    /// Entries that go without what the kernel refused; they were told.
+    refused: BTreeSet<ServiceId>,
+    /// It refused for another reason than want of room.
     broken: bool,
 }
 
@@ -131,11 +134,7 @@ async fn open(
         sizes: config.sizes,
         ..daymark_dataplane::Config::new(&config.bpf)
     };
-    let (data_plane, found) =
-        DataPlane::open(settings).into_diagnostic().wrap_err("cannot open the data plane")?;
-    std::fs::create_dir_all(&config.cgroup).into_diagnostic().wrap_err("cannot make the node's cgroup")?;
-    data_plane.attach_cgroup(&config.cgroup).into_diagnostic()?;
-    data_plane.attach_uplink(uplink).into_diagnostic()?;
+    let (attachments, data_plane, found) = Attachments::open(settings, config.cgroup.clone(), uplink)?;
     let node: Arc<str> = config.node.as_str().into();
     let view = NodeView {
         nodeport_addresses: config.nodeport_addresses.clone(),
@@ -151,7 +150,7 @@ async fn open(
     Ok(Agent {
         planner: Planner::new(view, found),
         data_plane,
-        cgroup: config.cgroup.clone(),
+        attachments,
         zone,
         zones,
         speaker,
@@ -161,6 +160,7 @@ async fn open(
         synced: false,
         events: Events::new(client, config.node.as_str().into(), daymark_dataplane::speaks_sctp()),
         owing: false,
+        refused: BTreeSet::new(),
         broken: false,
     })
 }
@@ -186,43 +186,10 @@ impl Agent {
             }
         }
         if self.synced {
-            self.carry_out(ops);
+            self.carry_out(&ops);
         }
         if self.synced && !self.touched.is_empty() {
             self.publish();
-        }
-    }
-
-    fn carry_out(&mut self, ops: Vec<Op>) {
-        if ops.is_empty() {
-            return self.health.settled(!self.broken);
-        }
-        let began = std::time::Instant::now();
-        let refused = program::carry_out(ops, |ops| self.data_plane.apply(ops));
-        self.owing |= !refused.is_empty();
-        self.broken = !refused.is_for_want_of_room();
-        self.health.settled(!self.broken);
-        if !self.owing {
-            self.health.metrics.synced(began.elapsed());
-        }
-        for (id, why) in &refused.operations {
-            tracing::error!("cannot program the data plane: {why}");
-            self.health.metrics.failed();
-            if let Some(key) = id.and_then(|id| self.planner.entry_key(id)) {
-                self.events.refused(&key.service, &why.source.to_string());
-            }
-        }
-        self.end_stuck_sockets();
-    }
-
-    /// After operations failed the kernel is asked what it holds, and what it lacks is tried again.
-    fn catch_up(&mut self) {
-        match self.data_plane.reload() {
-            Ok(have) => {
-                self.owing = false;
-                self.carry_out(diff(&have, self.planner.tables()));
-            }
-            Err(why) => tracing::error!(%why, "cannot read what the kernel holds"),
         }
     }
 
@@ -258,6 +225,7 @@ impl Agent {
     /// What nobody but us clears away: expired flows, statistics of what is gone, sockets that could not be
     /// ended at once.
     fn sweep(&mut self) {
+        self.mend_pins();
         if let Err(why) = self.data_plane.gc(daymark_dataplane::monotonic_now()) {
             tracing::warn!(%why, "cannot sweep expired flows");
         }
@@ -274,7 +242,7 @@ impl Agent {
     }
 
     fn end_stuck_sockets(&self) {
-        match self.data_plane.end_stuck_sockets(&self.cgroup, self.planner.tables()) {
+        match self.data_plane.end_stuck_sockets(&self.attachments.cgroup, self.planner.tables()) {
             Ok(0) => {}
             Ok(ended) => {
                 self.health.metrics.ended_sockets(ended);
@@ -302,13 +270,10 @@ impl Agent {
         if self.zone.update(world, &touched) {
             self.zones.send_replace(self.zone.snapshot());
         }
-        if !touched.nodes.is_empty() {
-            let members = world.nodes().flat_map(|n| {
-                n.internal_ips.iter().map(|ip| IpNet::from(*ip)).chain(n.pod_cidrs.iter().copied())
-            });
-            if let Err(why) = self.data_plane.set_cluster_sources(members.collect()) {
-                tracing::error!(%why, "cannot tell the data plane who belongs to the cluster");
-            }
+        if !touched.nodes.is_empty()
+            && let Err(why) = self.data_plane.set_cluster_sources(self.members())
+        {
+            tracing::error!(%why, "cannot tell the data plane who belongs to the cluster");
         }
         self.health.update(world, &touched);
         self.events.update(&self.planner, &touched);
@@ -319,8 +284,8 @@ impl Agent {
 
     fn link(&mut self, event: LinkEvent) {
         let done = match &event {
-            LinkEvent::Up { index, .. } => self.data_plane.attach_pod(*index),
-            LinkEvent::Gone { index } => self.data_plane.detach_pod(*index),
+            LinkEvent::Up { index, .. } => self.attachments.attach_pod(&self.data_plane, *index),
+            LinkEvent::Gone { index } => self.attachments.detach_pod(&self.data_plane, *index),
         };
         if let Err(why) = done {
             tracing::warn!(%why, ?event, "cannot follow a pod's interface");

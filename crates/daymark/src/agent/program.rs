@@ -1,10 +1,14 @@
 //! Carrying operations out although the kernel refuses some: what one Service cannot have must not keep
-//! others from theirs.
+//! others from theirs, and no frontend may lead to what is not there.
 
 use std::collections::BTreeSet;
+use std::time::Instant;
 
 use daymark_dataplane::ApplyError;
-use daymark_plan::tables::{Op, ServiceId};
+use daymark_plan::diff;
+use daymark_plan::tables::{Op, ServiceId, Tables};
+
+use super::Agent;
 
 /// What the kernel refused.
 #[derive(Debug, Default)]
@@ -14,10 +18,6 @@ pub struct Refused {
 }
 
 impl Refused {
-    pub fn is_empty(&self) -> bool {
-        self.operations.is_empty()
-    }
-
     /// Whether a full map is all that is wrong. The data plane is sound then, only too small.
     pub fn is_for_want_of_room(&self) -> bool {
         self.operations.iter().all(|(_, error)| error.source.is_full())
@@ -36,72 +36,246 @@ fn entry_of(op: &Op) -> Option<ServiceId> {
     }
 }
 
-/// Applies operations in order. Where one is refused, those of its entry are left out and the others go on:
-/// an entry keeps what it had, and no frontend is led to one that is not there.
-pub fn carry_out(mut ops: Vec<Op>, mut apply: impl FnMut(&[Op]) -> Result<(), ApplyError>) -> Refused {
+/// What follows from operations that are not in effect.
+struct LeftOut<'a> {
+    /// What the kernel held before.
+    have: &'a Tables,
+    /// Entries that are not as they should be: no more frontends may lead there.
+    incomplete: BTreeSet<ServiceId>,
+    /// Entries that frontends still lead to.
+    needed: BTreeSet<ServiceId>,
+}
+
+impl LeftOut<'_> {
+    fn forbids(&self, op: &Op) -> bool {
+        match op {
+            Op::PutFrontend { frontend, .. } => self.incomplete.contains(&frontend.service),
+            Op::PutService { id, .. } | Op::PutSourceRanges { id, .. } => self.incomplete.contains(id),
+            Op::DeleteService { id } | Op::DeleteSourceRanges { id } => self.needed.contains(id),
+            Op::PutClusterIp { .. } | Op::DeleteFrontend { .. } | Op::DeleteClusterIp { .. } => false,
+        }
+    }
+
+    fn add(&mut self, op: &Op) {
+        match op {
+            Op::PutService { id, .. } | Op::PutSourceRanges { id, .. } => {
+                self.incomplete.insert(*id);
+            }
+            // It leads where it led.
+            Op::PutFrontend { key, .. } | Op::DeleteFrontend { key } => {
+                self.needed.extend(self.have.frontends.get(key).map(|before| before.service));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Applies operations that lead on from `have`, one by one and in order, leaving out what the kernel refuses
+/// and what would not be safe without that.
+pub fn carry_out(
+    ops: &[Op],
+    have: &Tables,
+    mut apply: impl FnMut(&[Op]) -> Result<(), ApplyError>,
+) -> Refused {
     let mut refused = Refused::default();
-    let mut without = BTreeSet::new();
-    while !ops.is_empty() {
-        let Err(error) = apply(&ops) else { break };
-        let mut rest = ops.split_off(error.index.min(ops.len() - 1));
-        let entry = entry_of(&rest[0]);
-        without.extend(entry);
-        rest.remove(0);
-        rest.retain(|op| entry_of(op).is_none_or(|id| !without.contains(&id)));
-        refused.operations.push((entry, error));
-        ops = rest;
+    let mut left_out = LeftOut { have, incomplete: BTreeSet::new(), needed: BTreeSet::new() };
+    for op in ops {
+        if left_out.forbids(op) {
+            left_out.add(op);
+            continue;
+        }
+        let Err(error) = apply(std::slice::from_ref(op)) else { continue };
+        left_out.add(op);
+        refused.operations.push((entry_of(op), error));
+        if let Op::PutService { id, .. } = op
+            && !have.services.contains_key(id)
+        {
+            // What of it was written before the refusal takes room from others. Nothing leads there, and
+            // should this fail too, then with the same cause.
+            let _ = apply(&[Op::DeleteService { id: *id }]);
+        }
     }
     refused
+}
+
+impl Agent {
+    /// Carries out what follows from changes. Once the kernel has refused something it is asked what it holds
+    /// each time, since operations build on each other.
+    pub(super) fn carry_out(&mut self, ops: &[Op]) {
+        if ops.is_empty() {
+            return self.settled();
+        }
+        if self.owing {
+            return self.catch_up();
+        }
+        let began = Instant::now();
+        if let Err(why) = self.data_plane.apply(ops) {
+            tracing::warn!(%why, "the kernel refuses operations");
+            return self.catch_up();
+        }
+        self.settled();
+        self.health.metrics.synced(began.elapsed());
+        self.end_stuck_sockets();
+    }
+
+    /// Nobody is told before the whole cluster is known.
+    fn settled(&mut self) {
+        if self.synced {
+            self.health.settled(!self.broken);
+        }
+    }
+
+    /// Asks the kernel what it holds, and tries again what it lacks.
+    pub(super) fn catch_up(&mut self) {
+        let began = Instant::now();
+        self.owing = true;
+        let refused = match self.data_plane.reload() {
+            Ok(have) => {
+                carry_out(&diff(&have, self.planner.tables()), &have, |ops| self.data_plane.apply(ops))
+            }
+            Err(why) => {
+                tracing::error!(%why, "cannot read what the kernel holds");
+                self.broken = true;
+                return self.settled();
+            }
+        };
+        self.owing = !refused.operations.is_empty();
+        self.broken = !refused.is_for_want_of_room();
+        self.settled();
+        self.health.metrics.refused(refused.operations.len());
+        if !self.owing {
+            self.health.metrics.synced(began.elapsed());
+        }
+        self.tell_of(&refused);
+        self.end_stuck_sockets();
+    }
+
+    /// Says what was refused, once for each entry until it is mended.
+    fn tell_of(&mut self, refused: &Refused) {
+        for (id, why) in &refused.operations {
+            let Some(id) = id else {
+                tracing::error!("cannot program the data plane: {why}");
+                continue;
+            };
+            if self.refused.contains(id) {
+                continue;
+            }
+            match self.planner.entry_key(*id) {
+                Some(key) => self.events.refused(&key.service, &why.source.to_string()),
+                None => tracing::error!("cannot program the data plane: {why}"),
+            }
+        }
+        self.refused = refused.operations.iter().filter_map(|(id, _)| *id).collect();
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::net::IpAddr;
 
+    use daymark_dataplane::{Config, DataPlane, Sizes};
     use daymark_model::Protocol;
-    use daymark_plan::tables::{Frontend, FrontendKey, FrontendKind, ServiceEntry};
+    use daymark_plan::apply_ops;
+    use daymark_plan::tables::{Frontend, FrontendKey, FrontendKind, ServiceEntry, Slot};
 
     use super::*;
 
-    fn put(id: ServiceId) -> Op {
-        Op::PutService { id, entry: ServiceEntry::default() }
-    }
-
-    fn lead(port: u16, service: ServiceId) -> Op {
-        let key = FrontendKey { ip: IpAddr::from([10, 96, 0, 1]), port, protocol: Protocol::Tcp };
+    /// Frontends of ports that lead to entries.
+    fn tables(frontends: &[(u16, ServiceId)], entries: &[ServiceId]) -> Tables {
         let kind = FrontendKind::ClusterIp;
-        let frontend = Frontend { service, kind, local_only: false, source_checked: false };
-        Op::PutFrontend { key, frontend }
+        let frontend = |(port, service): &(u16, ServiceId)| {
+            let key = FrontendKey { ip: IpAddr::from([10, 96, 0, 1]), port: *port, protocol: Protocol::Tcp };
+            (key, Frontend { service: *service, kind, local_only: false, source_checked: false })
+        };
+        Tables {
+            frontends: frontends.iter().map(frontend).collect(),
+            services: entries.iter().map(|id| (*id, ServiceEntry::default())).collect(),
+            ..Tables::default()
+        }
     }
 
-    /// A kernel without room for some entries.
-    fn run(ops: Vec<Op>, full_for: &[ServiceId]) -> (Vec<Op>, Refused) {
-        let mut done = Vec::new();
-        let refused = carry_out(ops, |ops| {
-            for (index, op) in ops.iter().enumerate() {
-                if matches!(op, Op::PutService { id, .. } if full_for.contains(id)) {
-                    return Err(ApplyError::full(index));
-                }
-                done.push(op.clone());
+    /// What a kernel without room for some entries holds afterwards, and what it refused.
+    fn run(have: &Tables, want: &Tables, full_for: &[ServiceId]) -> (Tables, Vec<Option<ServiceId>>) {
+        let mut kernel = have.clone();
+        let refused = carry_out(&diff(have, want), have, |ops| {
+            if matches!(&ops[0], Op::PutService { id, .. } if full_for.contains(id)) {
+                return Err(ApplyError::full(0));
             }
+            apply_ops(&mut kernel, ops);
+            let leads_nowhere = |f: &Frontend| !kernel.services.contains_key(&f.service);
+            assert!(!kernel.frontends.values().any(leads_nowhere), "a frontend leads nowhere after {ops:?}");
             Ok(())
         });
-        (done, refused)
+        assert!(refused.is_for_want_of_room());
+        (kernel, refused.operations.iter().map(|(id, _)| *id).collect())
     }
 
     #[test]
     fn one_that_does_not_fit_keeps_nobody_else_out_and_gets_no_frontend() {
-        let ops = vec![put(1), put(2), put(3), lead(1, 1), lead(2, 2), lead(3, 3)];
-        let (done, refused) = run(ops, &[2]);
-        assert_eq!(done, [put(1), put(3), lead(1, 1), lead(3, 3)]);
-        assert_eq!(refused.operations.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [Some(2)]);
-        assert!(refused.is_for_want_of_room());
+        let want = tables(&[(1, 1), (2, 2), (3, 3)], &[1, 2, 3]);
+        let (kernel, refused) = run(&Tables::default(), &want, &[2]);
+        assert_eq!(kernel, tables(&[(1, 1), (3, 3)], &[1, 3]));
+        assert_eq!(refused, [Some(2)]);
+        let (kernel, refused) = run(&Tables::default(), &want, &[1, 3]);
+        assert_eq!((kernel, refused), (tables(&[(2, 2)], &[2]), vec![Some(1), Some(3)]));
     }
 
     #[test]
-    fn every_one_that_does_not_fit_is_told() {
-        let (done, refused) = run(vec![put(1), put(2), put(3)], &[1, 3]);
-        assert_eq!((done, refused.operations.len()), (vec![put(2)], 2));
-        assert!(run(vec![], &[1]).1.is_empty());
+    fn a_frontend_that_cannot_move_keeps_the_entry_that_it_has() {
+        let (have, want) = (tables(&[(1, 1), (4, 4)], &[1, 4]), tables(&[(1, 2)], &[2]));
+        let (kernel, refused) = run(&have, &want, &[2]);
+        assert_eq!(kernel, tables(&[(1, 1)], &[1]));
+        assert_eq!(refused, [Some(2)]);
+        let (kernel, refused) = run(&kernel, &want, &[]);
+        assert_eq!((kernel, refused), (want, vec![]), "once there is room all is as it should be");
+    }
+
+    /// Leaves no mount behind, also when a test fails.
+    struct Removed<'a>(&'a std::path::Path);
+
+    impl Drop for Removed<'_> {
+        fn drop(&mut self) {
+            daymark_dataplane::remove(self.0).expect("nothing is left");
+        }
+    }
+
+    /// The real maps, with room for one entry of 3 slots beside another of 4.
+    #[test]
+    fn a_full_map_leaves_what_is_live_alone_and_serves_what_fits() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let bpf = folder.path().join("bpf");
+        let _removed = Removed(&bpf);
+        let sizes = Sizes { slots: 8, ..Sizes::default() };
+        let node_ips = vec![IpAddr::from([192, 0, 2, 1])];
+        let config = Config { node_ips, sizes, ..Config::new(&bpf) };
+        let (mut plane, _) = DataPlane::open(config).expect("a data plane");
+        let entry = |backends: u8| ServiceEntry {
+            generation: 1,
+            slots: (1..=backends)
+                .map(|n| Slot { ip: [10, 244, 0, n].into(), port: 80, local: false })
+                .collect(),
+            ..ServiceEntry::default()
+        };
+        let with = |backends: &[(ServiceId, u8)]| {
+            let ids: Vec<ServiceId> = backends.iter().map(|(id, _)| *id).collect();
+            let ports: Vec<(u16, ServiceId)> = ids.iter().map(|id| (*id as u16, *id)).collect();
+            let services = backends.iter().map(|(id, backends)| (*id, entry(*backends))).collect();
+            Tables { services, ..tables(&ports, &ids) }
+        };
+        let live = with(&[(1, 4)]);
+        plane.apply(&diff(&Tables::default(), &live)).expect("there is room");
+        // The second does not fit and must not take the third one's room.
+        let want = with(&[(1, 4), (2, 6), (3, 3)]);
+        let refused = carry_out(&diff(&live, &want), &live, |ops| plane.apply(ops));
+        assert_eq!(refused.operations.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [Some(2)]);
+        assert!(refused.is_for_want_of_room(), "{refused:?}");
+        let have = plane.reload().expect("readable");
+        assert_eq!(have, with(&[(1, 4), (3, 3)]));
+        let smaller = with(&[(2, 6)]);
+        let first = carry_out(&diff(&have, &smaller), &have, |ops| plane.apply(ops));
+        assert_eq!(first.operations.len(), 1, "new entries come before others go");
+        let have = plane.reload().expect("readable");
+        assert!(carry_out(&diff(&have, &smaller), &have, |ops| plane.apply(ops)).operations.is_empty());
+        assert_eq!(plane.reload().expect("readable"), smaller);
     }
 }

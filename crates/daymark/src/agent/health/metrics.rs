@@ -53,6 +53,7 @@ pub struct Metrics {
     endpoint_changes_pending: Gauge,
     service_changes_pending: Gauge,
     failed: Counter,
+    refused: Gauge,
     stuck_sockets: Counter,
     probes: [Counters; 2],
 }
@@ -72,6 +73,7 @@ impl Metrics {
             endpoint_changes_pending: Gauge::default(),
             service_changes_pending: Gauge::default(),
             failed: Counter::default(),
+            refused: Gauge::default(),
             stuck_sockets: Counter::default(),
             probes: Default::default(),
         }
@@ -94,8 +96,10 @@ impl Metrics {
         self.last_sync.set(seconds_since_1970());
     }
 
-    pub fn failed(&self) {
-        self.failed.inc();
+    /// So many operations were refused in one attempt to catch up; 0: the kernel holds everything again.
+    pub fn refused(&self, operations: usize) {
+        self.failed.inc_by(operations as u64);
+        self.refused.set(operations as i64);
     }
 
     pub fn ended_sockets(&self, ended: usize) {
@@ -141,6 +145,8 @@ impl Metrics {
         proxy.register("proxy_livez", "Answers to /livez", self.probes[1].clone());
         let ours = registry.sub_registry_with_prefix("daymark");
         ours.register("operations_failed", "Times that the kernel refused operations", self.failed.clone());
+        let refused = "Operations that the kernel refuses at present, e.g. because a map is full";
+        ours.register("operations_refused", refused, self.refused.clone());
         let ended = "UDP sockets that were ended because their backend was gone";
         ours.register("stuck_sockets_ended", ended, self.stuck_sockets.clone());
     }
