@@ -89,8 +89,16 @@ fn filled(dir: &Path) -> PathBuf {
     });
     // The writing thread ends a moment after the last handle; opening waits for it.
     drop(Store::open(Options::new(&path)).unwrap());
-    std::thread::sleep(std::time::Duration::from_millis(50));
+    while is_open(&path) {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
     path
+}
+
+/// Whether this process still has the file open.
+fn is_open(path: &Path) -> bool {
+    let descriptors = std::fs::read_dir("/proc/self/fd").unwrap();
+    descriptors.flatten().any(|fd| std::fs::read_link(fd.path()).is_ok_and(|to| to == path))
 }
 
 fn refused(path: &Path) -> String {

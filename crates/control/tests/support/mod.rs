@@ -110,7 +110,7 @@ impl Cluster {
             }
             let error = String::from_utf8_lossy(&output.stderr).into_owned();
             assert!(
-                started.elapsed() < Duration::from_secs(40),
+                started.elapsed() < Duration::from_secs(120),
                 "kubectl {arguments} still says {said} {error}"
             );
             tokio::time::sleep(Duration::from_millis(50)).await;
