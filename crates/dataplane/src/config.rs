@@ -23,7 +23,8 @@ pub struct Config {
     pub pod_cidrs: Vec<IpNet>,
     /// Addresses of Services: packets for them never leave the node.
     pub service_cidrs: Vec<IpNet>,
-    /// Who else belongs to the cluster: the addresses of all nodes.
+    /// Who else belongs to the cluster: the addresses of all nodes. Empty while the API has not told: those
+    /// that an earlier process knew.
     pub cluster_sources: Vec<IpNet>,
     /// Source ports of connections that this node translates, in its own network namespace. Must not
     /// overlap the range of node ports.

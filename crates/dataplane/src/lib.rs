@@ -81,7 +81,7 @@ impl DataPlane {
     /// # Errors
     /// When the configuration is impossible, the BPF file system cannot be used, or the kernel refuses a
     /// program (see [`probe`] for why). Programs of an earlier process serve on.
-    pub fn open(config: Config) -> Result<(Self, Tables), Error> {
+    pub fn open(mut config: Config) -> Result<(Self, Tables), Error> {
         config.check()?;
         let pins = Pins::prepare(&config.bpffs)?;
         let maps = pins.maps();
@@ -103,8 +103,12 @@ impl DataPlane {
             migrate::catch_up(earlier, &maps)?;
         }
         let cpus = stats::possible_cpus()?;
+        let networks = Networks::open(&maps)?;
+        if config.cluster_sources.is_empty() {
+            config.cluster_sources = networks.members()?;
+        }
         let plane = Self {
-            networks: Networks::open(&maps)?,
+            networks,
             settings: Map::open(&maps, "settings")?,
             pod_links: Map::open(&maps, "pod_links")?,
             counters: Counters::open(&maps, cpus)?,

@@ -40,6 +40,17 @@ impl Networks {
         Ok(Self { map: Map::open(maps, "networks")? })
     }
 
+    /// Who belonged to the cluster when the table was last written.
+    pub fn members(&self) -> Result<Vec<IpNet>, MapError> {
+        let mut members = Vec::new();
+        for key in self.map.keys()? {
+            if self.map.get(&key)?.is_some_and(|flags| flags & abi::NETWORK_CLUSTER != 0) {
+                members.extend(abi::network_from_words(key.prefix_bits, key.ip));
+            }
+        }
+        Ok(members)
+    }
+
     /// Makes the table so. Writes before it deletes, so that no member is taken for a stranger meanwhile.
     pub fn set(&self, networks: &[(IpNet, u32)]) -> Result<(), MapError> {
         let wanted = flatten(networks);

@@ -6,6 +6,7 @@ mod common;
 use common::bench::{Bench, DROPPED, SENT, TO_STACK, node_port};
 use common::frames::{describe, echo, fix_ip_checksum, tcp, udp};
 use common::{entry, key, service};
+use daymark_dataplane::DataPlane;
 use daymark_dataplane::PacketProgram::{Pod, Uplink};
 use daymark_model::Protocol::Tcp;
 use daymark_plan::tables::FrontendKind::{LoadBalancerIp, NodePort};
@@ -204,4 +205,20 @@ fn cluster_members_come_and_go() {
     assert!(bench.is_untouched(Pod, &another));
     bench.plane.set_cluster_sources(Vec::new()).expect("sets");
     assert!(bench.is_dropped(Uplink, &probe));
+}
+
+#[test]
+fn successor_takes_no_node_for_a_stranger_while_the_api_has_not_told() {
+    let mut bench = Bench::new(&[]);
+    let probe = tcp("192.0.2.13:4000", "10.244.1.2:80", "S", b"");
+    bench.plane.set_cluster_sources(vec!["192.0.2.13/32".parse().expect("CIDR")]).expect("sets");
+    let Bench { plane, pins, .. } = bench;
+    drop(plane);
+    let mut config = pins.config();
+    config.cluster_sources.clear();
+    let (mut plane, _) = DataPlane::open(config).expect("opens");
+    let run = |plane: &DataPlane| plane.run(Uplink, &probe, 0).expect("the program runs").action;
+    assert_eq!(run(&plane), TO_STACK);
+    plane.set_cluster_sources(Vec::new()).expect("sets");
+    assert_eq!(run(&plane), DROPPED);
 }
