@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
 use daymark_dataplane::{Config, DataPlane};
 use daymark_plan::tables::Tables;
@@ -154,6 +155,7 @@ impl Drop for Client {
 /// Carries out orders from standard input; the answers begin with `@`. Does nothing unless started by
 /// [`Client::start`].
 ///
+/// - `patience N`: from now on an answer may take so many milliseconds.
 /// - `tcp ADDRESS`: connects, and answers with the server's greeting and the peer's name.
 /// - `hold ADDRESS`: connects and keeps the connection; `say TEXT` sends on it and answers with the echo.
 /// - `udp ADDRESS`: asks by an unconnected socket that is kept; answers with the reply and its sender.
@@ -171,18 +173,22 @@ pub fn client_main() {
     }
 }
 
-#[derive(Default)]
 struct ClientState {
     held: Option<std::net::TcpStream>,
     udp: Option<UdpSocket>,
+    patience: Duration,
 }
 
-const PATIENCE: std::time::Duration = std::time::Duration::from_millis(700);
+impl Default for ClientState {
+    fn default() -> Self {
+        Self { held: None, udp: None, patience: Duration::from_millis(700) }
+    }
+}
 
-fn connect(address: &str) -> std::io::Result<std::net::TcpStream> {
+fn connect(address: &str, patience: Duration) -> std::io::Result<std::net::TcpStream> {
     let address: SocketAddr = address.parse().expect("address");
-    let stream = std::net::TcpStream::connect_timeout(&address, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    let stream = std::net::TcpStream::connect_timeout(&address, patience)?;
+    stream.set_read_timeout(Some(patience))?;
     Ok(stream)
 }
 
@@ -198,12 +204,16 @@ fn greeting(stream: &mut impl Read) -> std::io::Result<String> {
 impl ClientState {
     fn carry_out(&mut self, order: &str, argument: &str) -> std::io::Result<String> {
         match order {
+            "patience" => {
+                self.patience = Duration::from_millis(argument.parse().expect("milliseconds"));
+                Ok(String::new())
+            }
             "tcp" => {
-                let mut stream = connect(argument)?;
+                let mut stream = connect(argument, self.patience)?;
                 Ok(format!("{} peer {}", greeting(&mut stream)?, stream.peer_addr()?))
             }
             "hold" => {
-                let mut stream = connect(argument)?;
+                let mut stream = connect(argument, self.patience)?;
                 let text = greeting(&mut stream)?;
                 self.held = Some(stream);
                 Ok(text)
@@ -219,7 +229,7 @@ impl ClientState {
                     self.udp = Some(UdpSocket::bind(family)?);
                 }
                 let socket = self.udp.as_ref().expect("just bound");
-                socket.set_read_timeout(Some(PATIENCE))?;
+                socket.set_read_timeout(Some(self.patience))?;
                 socket.send_to(b"who", argument)?;
                 let mut buffer = [0; 200];
                 let (length, from) = socket.recv_from(&mut buffer)?;
@@ -229,7 +239,7 @@ impl ClientState {
                 let family = if argument.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" };
                 let socket = UdpSocket::bind(family)?;
                 socket.connect(argument)?;
-                socket.set_read_timeout(Some(PATIENCE))?;
+                socket.set_read_timeout(Some(self.patience))?;
                 socket.send(b"who")?;
                 let mut buffer = [0; 200];
                 let (length, from) = socket.recv_from(&mut buffer)?;
@@ -244,14 +254,15 @@ impl ClientState {
 /// Serves TCP and UDP on a port: greets with its name and the client's address, then echoes lines.
 pub fn serve(space: &Space, name: &'static str, port: u16) {
     let (tcp, udp) = space.run(|| {
-        let any = ("0.0.0.0", port);
+        let any = ("::", port);
         (TcpListener::bind(any).expect("TCP port"), UdpSocket::bind(any).expect("UDP port"))
     });
     space.serve(move || {
         for stream in tcp.incoming() {
             let mut stream = stream.expect("accept");
             std::thread::spawn(move || {
-                let from = stream.peer_addr().map(|address| address.ip().to_string()).unwrap_or_default();
+                let from = stream.peer_addr().map(|from| from.ip().to_canonical().to_string());
+                let from = from.unwrap_or_default();
                 let mut lines = BufReader::new(stream.try_clone().expect("descriptor")).lines();
                 let mut answer = writeln!(stream, "{name} {from}");
                 while answer.is_ok()
@@ -265,7 +276,11 @@ pub fn serve(space: &Space, name: &'static str, port: u16) {
     space.serve(move || {
         let mut buffer = [0; 2000];
         while let Ok((length, from)) = udp.recv_from(&mut buffer) {
-            let answer = if length > 200 { format!("{length}") } else { format!("{name} {}", from.ip()) };
+            let answer = if length > 200 {
+                format!("{length}")
+            } else {
+                format!("{name} {}", from.ip().to_canonical())
+            };
             let _ = udp.send_to(answer.as_bytes(), from);
         }
     });
@@ -283,7 +298,9 @@ pub struct Node {
 
 impl Node {
     pub fn config(&self) -> Config {
-        Config { node_ips: vec![ip(&format!("192.0.2.1{}", self.number))], ..self.pins.config() }
+        let number = self.number;
+        let node_ips = vec![ip(&format!("192.0.2.1{number}")), ip(&format!("2001:db8::1{number}"))];
+        Config { node_ips, ..self.pins.config() }
     }
 
     pub fn plane(&mut self) -> &mut DataPlane {
@@ -317,7 +334,8 @@ impl Node {
     }
 }
 
-/// Host 192.0.2.1, node n at 192.0.2.1n with pods 10.244.n.2, 10.244.n.3.
+/// Host 192.0.2.1 and 2001:db8::1; node n at 192.0.2.1n and 2001:db8::1n with pods 10.244.n.2 and
+/// fd00:10:244:n::2, 10.244.n.3 and fd00:10:244:n::3.
 pub struct Lan {
     pub host: Space,
     pub nodes: Vec<Node>,
@@ -332,7 +350,7 @@ impl Lan {
         switch.command("ip link add br0 type bridge");
         switch.command("ip link set br0 up");
         let host = Space::new();
-        plug(&switch, &host, "host", "192.0.2.1/24");
+        plug(&switch, &host, "host", ["192.0.2.1/24", "2001:db8::1/64"]);
         let nodes: Vec<Node> = [1, 2].map(|number| node(&switch, number)).into();
         // A link carries nothing until the kernel has noticed its carrier, which may take a second.
         for (from, to) in
@@ -344,20 +362,26 @@ impl Lan {
     }
 }
 
-fn plug(switch: &Space, space: &Space, port: &str, address: &str) {
+fn plug(switch: &Space, space: &Space, port: &str, addresses: [&str; 2]) {
     switch.command(&format!("ip link add {port} type veth peer name eth0 netns {}", space.path()));
     switch.command(&format!("ip link set {port} master br0 up"));
-    space.command(&format!("ip addr add {address} dev eth0"));
+    for address in addresses {
+        let nodad = if address.contains(':') { " nodad" } else { "" };
+        space.command(&format!("ip addr add {address} dev eth0{nodad}"));
+    }
     space.command("ip link set eth0 up");
 }
 
 fn node(switch: &Space, number: u8) -> Node {
     let space = Space::new();
-    plug(switch, &space, &format!("node{number}"), &format!("192.0.2.1{number}/24"));
+    let addresses = [format!("192.0.2.1{number}/24"), format!("2001:db8::1{number}/64")];
+    plug(switch, &space, &format!("node{number}"), [&addresses[0], &addresses[1]]);
     space.sysctl("net/ipv4/ip_forward", "1");
+    space.sysctl("net/ipv6/conf/all/forwarding", "1");
     space.command("ip route add default via 192.0.2.1");
     let other = 3 - number;
     space.command(&format!("ip route add 10.244.{other}.0/24 via 192.0.2.1{other}"));
+    space.command(&format!("ip route add fd00:10:244:{other}::/64 via 2001:db8::1{other}"));
     let pods = [2, 3].map(|pod| plug_pod(&space, number, pod)).into();
     let mut node = Node { space, pods, cgroup: Cgroup::new(), number, pins: Pins::new(), plane: None };
     node.start_agent();
@@ -366,20 +390,23 @@ fn node(switch: &Space, number: u8) -> Node {
 
 fn plug_pod(node: &Space, number: u8, pod: u8) -> Space {
     let space = Space::new();
-    let address = format!("10.244.{number}.{pod}");
+    let mac = format!("02:00:00:00:0{number}:0{pod}");
     node.command(&format!(
         "ip link add dm{pod} address {NODE_MAC} type veth peer name eth0 netns {}",
         space.path()
     ));
     node.command(&format!("ip link set dm{pod} up"));
-    node.command(&format!("ip route add {address}/32 dev dm{pod}"));
-    space.command(&format!("ip link set eth0 address 02:00:00:00:0{number}:0{pod}"));
+    space.command(&format!("ip link set eth0 address {mac}"));
     space.command("ip link set eth0 up");
-    space.command(&format!("ip addr add {address}/32 dev eth0"));
-    space.command("ip route add default via 169.254.1.1 dev eth0 onlink");
-    space.command(&format!("ip neigh add 169.254.1.1 dev eth0 lladdr {NODE_MAC} nud permanent"));
-    node.command(&format!(
-        "ip neigh add {address} dev dm{pod} lladdr 02:00:00:00:0{number}:0{pod} nud permanent"
-    ));
+    let addresses = [format!("10.244.{number}.{pod}/32"), format!("fd00:10:244:{number}::{pod}/128")];
+    for (address, gateway) in addresses.iter().zip(["169.254.1.1", "fe80::1"]) {
+        let plain = address.split('/').next().expect("an address");
+        let nodad = if plain.contains(':') { " nodad" } else { "" };
+        node.command(&format!("ip route add {address} dev dm{pod}"));
+        node.command(&format!("ip neigh add {plain} dev dm{pod} lladdr {mac} nud permanent"));
+        space.command(&format!("ip addr add {address} dev eth0{nodad}"));
+        space.command(&format!("ip route add default via {gateway} dev eth0 onlink"));
+        space.command(&format!("ip neigh add {gateway} dev eth0 lladdr {NODE_MAC} nud permanent"));
+    }
     space
 }
