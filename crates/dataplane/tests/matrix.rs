@@ -50,14 +50,17 @@ enum Frontend {
     NodePortOf(usize),
     LoadBalancerIp,
     ExternalIp,
+    /// A node port on 127.0.0.1 or ::1: the node's own processes have it, and nobody else's loopback does.
+    Loopback,
 }
 
-const FRONTENDS: [Frontend; 5] = [
+const FRONTENDS: [Frontend; 6] = [
     Frontend::ClusterIp,
     Frontend::NodePortOf(1),
     Frontend::NodePortOf(2),
     Frontend::LoadBalancerIp,
     Frontend::ExternalIp,
+    Frontend::Loopback,
 ];
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,6 +110,9 @@ impl Cell {
         if self.frontend == Frontend::ClusterIp && self.who == Who::LanHost {
             return Expected::Dropped;
         }
+        if self.frontend == Frontend::Loopback && self.who != Who::Node1 {
+            return Expected::Refused;
+        }
         let here_only = match self.frontend {
             Frontend::ClusterIp => service.internal_local,
             _ => service.external_local && self.who == Who::LanHost,
@@ -132,6 +138,7 @@ impl Cell {
             Frontend::NodePortOf(node) => ends.with_port(&ends.node(node), cluster::node_port(service)),
             Frontend::LoadBalancerIp => ends.with_port(&ends.load_balancer_ip(service), 80),
             Frontend::ExternalIp => ends.with_port(&ends.external_ip(service), 80),
+            Frontend::Loopback => ends.with_port(ends.loopback, cluster::node_port(service)),
         }
     }
 
@@ -189,5 +196,5 @@ fn every_client_meets_what_the_policy_says_at_every_frontend() {
         rows.into_iter().flat_map(|row| row.join().expect("a row")).collect()
     });
     assert!(wrong.is_empty(), "{} of {asked} cells:\n{}", wrong.len(), wrong.join("\n"));
-    assert_eq!(asked, 4 * 2 * 2 * 5 * SERVICES.len());
+    assert_eq!(asked, 4 * 2 * 2 * FRONTENDS.len() * SERVICES.len());
 }

@@ -5,7 +5,7 @@ use daymark_model::{
     Slice, SlicePort,
 };
 use daymark_plan::tables::Tables;
-use daymark_plan::{NodePortAddresses, NodeView, Planner};
+use daymark_plan::{NodeView, Planner};
 
 use crate::common::ip;
 use crate::common::net::Lan;
@@ -37,6 +37,7 @@ pub struct Ends {
     pods: &'static str,
     services: &'static str,
     external: &'static str,
+    pub loopback: &'static str,
     /// Between the groups of an address.
     colon: &'static str,
 }
@@ -47,6 +48,7 @@ pub const V4: Ends = Ends {
     pods: "10.244.",
     services: "10.96.0.1",
     external: "203.0.113.",
+    loopback: "127.0.0.1",
     colon: ".",
 };
 
@@ -56,6 +58,7 @@ pub const V6: Ends = Ends {
     pods: "fd00:10:244:",
     services: "fd00:10:96::1",
     external: "2001:db8:113::",
+    loopback: "::1",
     colon: "::",
 };
 
@@ -120,7 +123,7 @@ impl Ends {
 
 const PORTS: [(&str, Protocol); 2] = [("stream", Protocol::Tcp), ("datagram", Protocol::Udp)];
 
-fn service(number: usize) -> Service {
+pub fn service(number: usize) -> Service {
     let Policy { name, internal_local, external_local, .. } = SERVICES[number];
     let both = |address: &dyn Fn(&Ends) -> String| vec![ip(&address(&V4)), ip(&address(&V6))];
     let balanced = both(&|ends| ends.load_balancer_ip(number));
@@ -154,12 +157,7 @@ fn service(number: usize) -> Service {
 pub fn publish(lan: &mut Lan) {
     for node in &mut lan.nodes {
         let number = usize::from(node.number);
-        let view = NodeView {
-            name: format!("node{number}").into(),
-            addresses: vec![ip(&V4.node(number)), ip(&V6.node(number))],
-            zone: None,
-            nodeport_addresses: NodePortAddresses::All,
-        };
+        let view = NodeView::new(format!("node{number}"), vec![ip(&V4.node(number)), ip(&V6.node(number))]);
         let mut planner = Planner::new(view, Tables::default());
         let mut ops = planner.synced();
         for (number, policy) in SERVICES.iter().enumerate() {
