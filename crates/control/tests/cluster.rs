@@ -190,7 +190,8 @@ async fn agents_follow_changes_and_publish_dns() {
         }
     };
     assert_eq!(slice.endpoints[0].address.to_string(), "172.30.0.11");
-    assert_eq!(&*slice.endpoints[0].hint_nodes[0], "n1");
+    let hints = slice.endpoints[0].hints.as_ref().expect("hints");
+    assert_eq!(&*hints.nodes[0], "n1");
     cluster.kubectl("delete endpointslice kube-dns-n1 -n kube-system").await;
     while !matches!(next(&mut events).await, ChangeEvent::Change(Change::SliceGone(_))) {}
 }

@@ -76,16 +76,10 @@ impl Cluster {
     /// IPv4 endpoints by the number of their node; `-1` is one that terminates but serves.
     fn endpoints(&mut self, nodes: &[i32]) {
         let endpoint = |node: &i32| Endpoint {
-            address: ip(&V4.pod(node.unsigned_abs() as usize, 2)),
             ready: *node > 0,
-            serving: true,
             terminating: *node < 0,
             node: Some(format!("node{}", node.abs()).into()),
-            zone: None,
-            hostname: None,
-            hint_zones: Vec::new(),
-            hint_nodes: Vec::new(),
-            pod: None,
+            ..Endpoint::ready(ip(&V4.pod(node.unsigned_abs() as usize, 2)))
         };
         let ports = [("stream", Tcp), ("datagram", Udp)];
         self.apply(&Change::Slice(Slice {

@@ -49,12 +49,16 @@ pub struct Endpoint {
     pub serving: bool,
     pub terminating: bool,
     pub node: Option<Arc<str>>,
-    pub zone: Option<Arc<str>>,
     pub hostname: Option<Arc<str>>,
-    pub hint_zones: Vec<Arc<str>>,
-    pub hint_nodes: Vec<Arc<str>>,
-    /// The pod in `targetRef`, if any.
-    pub pod: Option<ObjectName>,
+    /// `None` where the API has no hints. Endpoints with equal hints share them in a [`crate::World`].
+    pub hints: Option<Arc<Hints>>,
+}
+
+/// Whose clients an endpoint is meant for: `hints.forZones` and `hints.forNodes`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Hints {
+    pub zones: Vec<Arc<str>>,
+    pub nodes: Vec<Arc<str>>,
 }
 
 impl Endpoint {
@@ -66,11 +70,8 @@ impl Endpoint {
             serving: true,
             terminating: false,
             node: None,
-            zone: None,
             hostname: None,
-            hint_zones: Vec::new(),
-            hint_nodes: Vec::new(),
-            pod: None,
+            hints: None,
         }
     }
 }

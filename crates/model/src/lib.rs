@@ -9,7 +9,7 @@ pub mod reduce;
 pub mod service;
 pub mod world;
 
-pub use endpoints::{AddressFamily, Endpoint, Slice, SlicePort};
+pub use endpoints::{AddressFamily, Endpoint, Hints, Slice, SlicePort};
 pub use family::{HasFamily, PerFamily};
 pub use name::{ObjectName, Protocol};
 pub use node::Node;

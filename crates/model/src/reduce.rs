@@ -10,7 +10,7 @@ use k8s_openapi::api::discovery::v1 as discovery;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::{
-    AddressFamily, Change, Endpoint, LoadBalancerIp, Node, ObjectName, Protocol, Service, ServicePort,
+    AddressFamily, Change, Endpoint, Hints, LoadBalancerIp, Node, ObjectName, Protocol, Service, ServicePort,
     ServiceType, Slice, SlicePort, TrafficDistribution,
 };
 
@@ -227,26 +227,24 @@ fn slice_endpoint(
         return Err(at.error(&field, text, "is not of the slice's addressType"));
     }
     let conditions = endpoint.conditions.clone().unwrap_or_default();
-    let hints = endpoint.hints.clone().unwrap_or_default();
     Ok(Some(Endpoint {
         address,
         ready: conditions.ready.unwrap_or(true),
         serving: conditions.serving.unwrap_or(true),
         terminating: conditions.terminating.unwrap_or(false),
         node: endpoint.node_name.as_deref().map(Arc::from),
-        zone: endpoint.zone.as_deref().map(Arc::from),
         hostname: endpoint.hostname.as_deref().filter(|name| !name.is_empty()).map(Arc::from),
-        hint_zones: hints.for_zones.iter().flatten().map(|zone| zone.name.as_str().into()).collect(),
-        hint_nodes: hints.for_nodes.iter().flatten().map(|node| node.name.as_str().into()).collect(),
-        pod: endpoint.target_ref.as_ref().filter(|target| target.kind.as_deref() == Some("Pod")).map(
-            |target| {
-                ObjectName::new(
-                    target.namespace.as_deref().unwrap_or_default(),
-                    target.name.as_deref().unwrap_or_default(),
-                )
-            },
-        ),
+        hints: endpoint.hints.as_ref().and_then(hints),
     }))
+}
+
+fn hints(hints: &discovery::EndpointHints) -> Option<Arc<Hints>> {
+    let zones: Vec<Arc<str>> =
+        hints.for_zones.iter().flatten().map(|zone| zone.name.as_str().into()).collect();
+    let nodes: Vec<Arc<str>> =
+        hints.for_nodes.iter().flatten().map(|node| node.name.as_str().into()).collect();
+    let any = !zones.is_empty() || !nodes.is_empty();
+    any.then(|| Arc::new(Hints { zones, nodes }))
 }
 
 fn label<'a>(metadata: &'a ObjectMeta, key: &str) -> Option<&'a str> {

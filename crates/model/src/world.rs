@@ -1,9 +1,10 @@
 //! The [`World`]: everything that is known of the cluster, changed by one [`Change`] at a time.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::hash::Hash;
 use std::sync::Arc;
 
-use crate::{Node, ObjectName, Service, Slice};
+use crate::{Hints, Node, ObjectName, Service, Slice};
 
 /// One object that appeared, changed or went away.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,13 +49,14 @@ impl Touched {
 /// they came to be: the order of changes to different objects does not matter.
 #[derive(Clone, Debug, Default)]
 pub struct World {
-    services: BTreeMap<ObjectName, Service>,
-    /// Slices by the Service that they belong to, then by their own name.
-    slices: BTreeMap<ObjectName, BTreeMap<Arc<str>, Slice>>,
+    services: BTreeMap<ObjectName, Box<Service>>,
+    /// Slices by the Service that they belong to, then in order of their own names.
+    slices: HashMap<ObjectName, Vec<Slice>>,
     /// The Service that each slice belongs to.
-    slice_service: BTreeMap<ObjectName, Arc<str>>,
+    slice_service: HashMap<ObjectName, Arc<str>>,
     nodes: BTreeMap<Arc<str>, Node>,
     strings: HashSet<Arc<str>>,
+    hints: HashSet<Arc<Hints>>,
 }
 
 impl World {
@@ -63,17 +65,17 @@ impl World {
     }
 
     pub fn service(&self, name: &ObjectName) -> Option<&Service> {
-        self.services.get(name)
+        self.services.get(name).map(Box::as_ref)
     }
 
     /// All Services, in order of their names.
     pub fn services(&self) -> impl Iterator<Item = &Service> {
-        self.services.values()
+        self.services.values().map(Box::as_ref)
     }
 
     /// The slices of one Service, in order of their names.
     pub fn slices(&self, service: &ObjectName) -> impl Iterator<Item = &Slice> {
-        self.slices.get(service).into_iter().flat_map(BTreeMap::values)
+        self.slices.get(service).into_iter().flatten()
     }
 
     pub fn node(&self, name: &str) -> Option<&Node> {
@@ -104,31 +106,41 @@ impl World {
     }
 
     fn put_service(&mut self, mut service: Service) -> Touched {
-        if self.services.get(&service.name) == Some(&service) {
+        if self.service(&service.name) == Some(&service) {
             return Touched::default();
         }
-        self.intern_name(&mut service.name);
+        self.share_name(&mut service.name);
         for port in &mut service.ports {
-            self.intern(&mut port.name);
+            share(&mut self.strings, &mut port.name);
         }
+        service.ports.shrink_to_fit();
+        service.cluster_ips.shrink_to_fit();
         let name = service.name.clone();
-        self.services.insert(name.clone(), service);
+        self.services.insert(name.clone(), Box::new(service));
         Touched::service(name)
     }
 
     fn put_slice(&mut self, mut slice: Slice) -> Touched {
         let owner = ObjectName { namespace: slice.name.namespace.clone(), name: slice.service.clone() };
-        if self.slices.get(&owner).and_then(|of| of.get(&slice.name.name)) == Some(&slice) {
+        let known = self.slices.get(&owner).and_then(|of| Some(&of[position(of, &slice.name.name).ok()?]));
+        if known == Some(&slice) {
             return Touched::default();
         }
         let mut touched = Touched::default();
         if self.slice_service.get(&slice.name).is_some_and(|before| *before != slice.service) {
             touched = self.remove_slice(&slice.name);
         }
-        self.intern_slice(&mut slice);
+        self.share_slice(&mut slice);
         let owner = ObjectName { namespace: slice.name.namespace.clone(), name: slice.service.clone() };
         self.slice_service.insert(slice.name.clone(), slice.service.clone());
-        self.slices.entry(owner.clone()).or_default().insert(slice.name.name.clone(), slice);
+        let of = self.slices.entry(owner.clone()).or_default();
+        match position(of, &slice.name.name) {
+            Ok(index) => of[index] = slice,
+            Err(index) => {
+                of.reserve_exact(1); // Nearly every Service has one slice for good.
+                of.insert(index, slice);
+            }
+        }
         touched.services.insert(owner);
         touched
     }
@@ -139,7 +151,9 @@ impl World {
         };
         let owner = ObjectName { namespace: name.namespace.clone(), name: service };
         if let Some(of) = self.slices.get_mut(&owner) {
-            of.remove(&name.name);
+            if let Ok(index) = position(of, &name.name) {
+                of.remove(index);
+            }
             if of.is_empty() {
                 self.slices.remove(&owner);
             }
@@ -156,42 +170,46 @@ impl World {
         Touched::node(name)
     }
 
-    /// Replaces strings that repeat over many endpoints by one shared copy.
-    fn intern_slice(&mut self, slice: &mut Slice) {
-        self.intern_name(&mut slice.name);
-        self.intern(&mut slice.service);
+    /// Replaces what repeats over many endpoints by one shared copy, and gives back room to spare.
+    fn share_slice(&mut self, slice: &mut Slice) {
+        self.share_name(&mut slice.name);
+        share(&mut self.strings, &mut slice.service);
         for port in &mut slice.ports {
-            self.intern(&mut port.name);
+            share(&mut self.strings, &mut port.name);
         }
         for endpoint in &mut slice.endpoints {
-            for text in [&mut endpoint.node, &mut endpoint.zone].into_iter().flatten() {
-                self.intern(text);
+            if let Some(node) = &mut endpoint.node {
+                share(&mut self.strings, node);
             }
-            for text in endpoint.hint_zones.iter_mut().chain(&mut endpoint.hint_nodes) {
-                self.intern(text);
-            }
-            if let Some(pod) = &mut endpoint.pod {
-                self.intern(&mut pod.namespace);
+            if let Some(hints) = &mut endpoint.hints {
+                share(&mut self.hints, hints);
             }
         }
+        slice.ports.shrink_to_fit();
+        slice.endpoints.shrink_to_fit();
     }
 
-    fn intern_name(&mut self, name: &mut ObjectName) {
-        self.intern(&mut name.namespace);
-        self.intern(&mut name.name);
+    fn share_name(&mut self, name: &mut ObjectName) {
+        share(&mut self.strings, &mut name.namespace);
+        share(&mut self.strings, &mut name.name);
     }
+}
 
-    fn intern(&mut self, text: &mut Arc<str>) {
-        match self.strings.get(text) {
-            Some(known) => *text = known.clone(),
-            None => {
-                if self.strings.len() == self.strings.capacity() {
-                    self.strings.retain(|text| Arc::strong_count(text) > 1);
-                }
-                self.strings.insert(text.clone());
-            }
-        }
+/// Where the slice of that name is, or would be.
+fn position(slices: &[Slice], name: &str) -> Result<usize, usize> {
+    slices.binary_search_by(|slice| (*slice.name.name).cmp(name))
+}
+
+/// Replaces `value` by the copy of it in `pool`, which holds one of each that somebody has.
+fn share<T: ?Sized + Eq + Hash>(pool: &mut HashSet<Arc<T>>, value: &mut Arc<T>) {
+    if let Some(known) = pool.get(&**value) {
+        *value = known.clone();
+        return;
     }
+    if pool.len() == pool.capacity() {
+        pool.retain(|value| Arc::strong_count(value) > 1);
+    }
+    pool.insert(value.clone());
 }
 
 #[cfg(test)]

@@ -12,8 +12,9 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use daymark_model::{AddressFamily, Endpoint, Protocol, Service, ServicePort, World};
+use daymark_model::{AddressFamily, Endpoint, Hints, Protocol, Service, ServicePort, World};
 
 use crate::tables::{ServiceEntry, Slot};
 use crate::view::NodeView;
@@ -27,7 +28,7 @@ pub fn entry(
     family: AddressFamily,
 ) -> ServiceEntry {
     let candidates = candidates(world, view, service, port, family);
-    let hints = Hints::of(&candidates);
+    let topology = Topology::of(&candidates);
     let any_ready = candidates.values().any(|c| c.ready);
     let any_local_ready = candidates.values().any(|c| c.ready && c.local);
     let policy_local = service.internal_local || service.external_local;
@@ -37,7 +38,8 @@ pub fn entry(
     let mut cluster_only = Vec::new();
     let mut draining = Vec::new();
     for ((ip, number), candidate) in &candidates {
-        let cluster = if any_ready { candidate.ready && hints.admit(candidate) } else { candidate.fallback };
+        let cluster =
+            if any_ready { candidate.ready && topology.admit(candidate) } else { candidate.fallback };
         let own = if any_local_ready { candidate.ready } else { candidate.fallback };
         let local = candidate.local && if policy_local { own } else { cluster };
         let slot = Slot { ip: *ip, port: *number, local: candidate.local };
@@ -94,13 +96,16 @@ fn candidates<'a>(
         for slice_port in slice.ports.iter().filter(|p| p.name == port.name && p.protocol == port.protocol) {
             let usable = slice.endpoints.iter().filter(|e| view.refuses_endpoint(&e.address).is_none());
             for endpoint in usable {
+                let hints = endpoint.hints.as_deref();
                 let candidate = Candidate {
                     endpoint,
                     ready: endpoint.ready || service.publish_not_ready,
                     fallback: endpoint.serving && endpoint.terminating,
                     local: endpoint.node.as_ref() == Some(&view.name),
-                    same_node: endpoint.hint_nodes.contains(&view.name),
-                    same_zone: view.zone.as_ref().is_some_and(|zone| endpoint.hint_zones.contains(zone)),
+                    same_node: hints.is_some_and(|hints| hints.nodes.contains(&view.name)),
+                    same_zone: hints
+                        .zip(view.zone.as_ref())
+                        .is_some_and(|(hints, zone)| hints.zones.contains(zone)),
                 };
                 let key = (endpoint.address, slice_port.port);
                 if found.get(&key).is_none_or(|known| known.liveness() < candidate.liveness()) {
@@ -113,29 +118,32 @@ fn candidates<'a>(
 }
 
 /// Which hints hold for policy Cluster.
-enum Hints {
+enum Topology {
     SameNode,
     SameZone,
     Ignored,
 }
 
-impl Hints {
+impl Topology {
     fn of(candidates: &BTreeMap<(IpAddr, u16), Candidate>) -> Self {
         let ready = || candidates.values().filter(|c| c.ready);
-        if ready().all(|c| !c.endpoint.hint_nodes.is_empty()) && ready().any(|c| c.same_node) {
-            Hints::SameNode
-        } else if ready().all(|c| !c.endpoint.hint_zones.is_empty()) && ready().any(|c| c.same_zone) {
-            Hints::SameZone
+        let all_have = |which: fn(&Hints) -> &Vec<Arc<str>>| {
+            ready().all(|c| c.endpoint.hints.as_deref().is_some_and(|hints| !which(hints).is_empty()))
+        };
+        if ready().any(|c| c.same_node) && all_have(|hints| &hints.nodes) {
+            Topology::SameNode
+        } else if ready().any(|c| c.same_zone) && all_have(|hints| &hints.zones) {
+            Topology::SameZone
         } else {
-            Hints::Ignored
+            Topology::Ignored
         }
     }
 
     fn admit(&self, candidate: &Candidate) -> bool {
         match self {
-            Hints::SameNode => candidate.same_node,
-            Hints::SameZone => candidate.same_zone,
-            Hints::Ignored => true,
+            Topology::SameNode => candidate.same_node,
+            Topology::SameZone => candidate.same_zone,
+            Topology::Ignored => true,
         }
     }
 }

@@ -147,5 +147,6 @@ fn frontends(
     for ip in service.external_ips.iter().filter(|ip| view.allows_external_ip(ip)) {
         want(*ip, port.port, FrontendKind::ExternalIp);
     }
+    found.shrink_to_fit();
     found
 }

@@ -1,6 +1,6 @@
 //! Who holds which id. Ids outlive the process: they are restored from the tables that the kernel holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::compile::{CompiledEntry, EntryKey};
 use crate::tables::{FrontendKey, ServiceId, Tables};
@@ -9,7 +9,7 @@ use crate::tables::{FrontendKey, ServiceId, Tables};
 /// that still names it (affinity, flows) cannot reach a stranger's backends.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IdLedger {
-    ids: BTreeMap<EntryKey, ServiceId>,
+    ids: HashMap<EntryKey, ServiceId>,
     owners: BTreeMap<ServiceId, EntryKey>,
     /// Ids found in the kernel, by the frontends that lead to them.
     restored: BTreeMap<FrontendKey, ServiceId>,

@@ -1,6 +1,6 @@
 //! The [`Planner`]: owns the world and the tables that follow from it, and turns each change into operations.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use daymark_model::{Change, ObjectName, Touched, World};
@@ -43,7 +43,7 @@ pub struct Planner {
     world: World,
     tables: Tables,
     ledger: IdLedger,
-    parts: BTreeMap<ObjectName, Part>,
+    parts: HashMap<ObjectName, Part>,
     /// The Services that want a frontend and did not get it.
     refused: BTreeMap<FrontendKey, BTreeSet<ObjectName>>,
     /// Issues of Services, other Services aside; only of those that have any.
@@ -61,7 +61,7 @@ impl Planner {
             world: World::new(),
             ledger: IdLedger::restore(&have),
             tables: have,
-            parts: BTreeMap::new(),
+            parts: HashMap::new(),
             refused: BTreeMap::new(),
             own_issues: BTreeMap::new(),
             cluster_ip_users: BTreeMap::new(),
@@ -155,17 +155,24 @@ impl Planner {
         }
         self.synced = true;
         let all: BTreeSet<ObjectName> = self.world.services().map(|service| service.name.clone()).collect();
-        let ops = self.recompile_from(&all, Batch::of(&self.tables));
+        let want = self.rebuild(&all, Batch::of(&self.tables)).want;
+        let ops = diff(&self.tables, &want);
+        self.tables = want;
         self.ledger.forget_restored();
         ops
     }
 
+    /// The operations that follow from these Services, whatever became of them.
     fn recompile(&mut self, names: &BTreeSet<ObjectName>) -> Vec<Op> {
-        self.recompile_from(names, Batch::default())
+        let Batch { have, want, .. } = self.rebuild(names, Batch::default());
+        let ops = diff(&have, &want);
+        apply_ops(&mut self.tables, &ops);
+        ops
     }
 
-    /// `batch` says what must go even if no Service in `names` had it.
-    fn recompile_from(&mut self, names: &BTreeSet<ObjectName>, mut batch: Batch) -> Vec<Op> {
+    /// Compiles these Services anew: the tables before and after, restricted to what they bear on and to
+    /// what `batch` holds already.
+    fn rebuild(&mut self, names: &BTreeSet<ObjectName>, mut batch: Batch) -> Batch {
         for name in names {
             let before = self.parts.remove(name).unwrap_or_default();
             let mut compiled = compile_service(&self.world, &self.view, name);
@@ -180,31 +187,28 @@ impl Planner {
                 self.parts.insert(name.clone(), part);
             }
         }
-        let Batch { mut have, mut want, frontends, cluster_ips } = batch;
-        for (key, claimants) in frontends {
-            if let Some(frontend) = self.tables.frontends.get(&key) {
-                have.frontends.insert(key, *frontend);
+        for (key, claimants) in std::mem::take(&mut batch.frontends) {
+            if let Some(frontend) = self.tables.frontends.get(&key).filter(|_| !batch.whole) {
+                batch.have.frontends.insert(key, *frontend);
             }
             if let Some(frontend) = self.elect(key, claimants) {
-                want.frontends.insert(key, frontend);
+                batch.want.frontends.insert(key, frontend);
             }
         }
-        for ip in cluster_ips {
-            if self.tables.cluster_ips.contains(&ip) {
-                have.cluster_ips.insert(ip);
+        for ip in std::mem::take(&mut batch.cluster_ips) {
+            if !batch.whole && self.tables.cluster_ips.contains(&ip) {
+                batch.have.cluster_ips.insert(ip);
             }
             if self.cluster_ip_users.contains_key(&ip) {
-                want.cluster_ips.insert(ip);
+                batch.want.cluster_ips.insert(ip);
             }
         }
-        let ops = diff(&have, &want);
-        apply_ops(&mut self.tables, &ops);
-        ops
+        batch
     }
 
     fn take_out(&mut self, part: &Part, batch: &mut Batch) {
         for entry in &part.entries {
-            self.copy_entry(entry.id, &mut batch.have);
+            self.copy_entry(entry.id, batch);
             for frontend in &entry.frontends {
                 batch.frontends.entry(frontend.key).or_default();
             }
@@ -225,10 +229,10 @@ impl Planner {
             batch.cluster_ips.insert(*ip);
             *self.cluster_ip_users.entry(*ip).or_insert(0) += 1;
         }
-        let mut entries = Vec::new();
+        let mut entries = Vec::with_capacity(compiled.entries.len());
         for compiled in compiled.entries {
             let id = self.ledger.claim(&compiled);
-            self.copy_entry(id, &mut batch.have);
+            self.copy_entry(id, batch);
             let entry = with_generation(compiled.entry, self.tables.services.get(&id));
             batch.want.services.insert(id, entry);
             if let Some(ranges) = compiled.source_ranges {
@@ -243,7 +247,11 @@ impl Planner {
     }
 
     /// Copies what the tables hold under `id`.
-    fn copy_entry(&self, id: ServiceId, have: &mut Tables) {
+    fn copy_entry(&self, id: ServiceId, batch: &mut Batch) {
+        if batch.whole {
+            return;
+        }
+        let have = &mut batch.have;
         if let Some(entry) = self.tables.services.get(&id) {
             have.services.insert(id, entry.clone());
         }
@@ -285,6 +293,8 @@ impl Planner {
 /// What a recompilation bears on: the tables before and after, restricted to it.
 #[derive(Default)]
 struct Batch {
+    /// It bears on everything: the tables before are all that there are, and are not copied to `have`.
+    whole: bool,
     have: Tables,
     want: Tables,
     /// With the recompiled Services that want them.
@@ -296,7 +306,8 @@ impl Batch {
     /// Everything in `tables` may have to go.
     fn of(tables: &Tables) -> Self {
         Self {
-            have: tables.clone(),
+            whole: true,
+            have: Tables::default(),
             want: Tables::default(),
             frontends: tables.frontends.keys().map(|key| (*key, Vec::new())).collect(),
             cluster_ips: tables.cluster_ips.clone(),

@@ -303,9 +303,12 @@ impl Reference {
                 .collect();
             (all_have && !matching.is_empty()).then_some(matching)
         };
-        let words = |hints: &[std::sync::Arc<str>]| hints.iter().map(|h| h.to_string()).collect();
-        near(&|e| words(&e.hint_nodes), Some(THIS_NODE))
-            .or_else(|| near(&|e| words(&e.hint_zones), self.zone.as_deref()))
+        let words =
+            |hints: &[std::sync::Arc<str>]| -> Vec<String> { hints.iter().map(|h| h.to_string()).collect() };
+        let nodes = |e: &Endpoint| e.hints.as_ref().map(|hints| words(&hints.nodes)).unwrap_or_default();
+        let zones = |e: &Endpoint| e.hints.as_ref().map(|hints| words(&hints.zones)).unwrap_or_default();
+        near(&nodes, Some(THIS_NODE))
+            .or_else(|| near(&zones, self.zone.as_deref()))
             .unwrap_or_else(|| ready.into_keys().collect())
     }
 

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use daymark_model::{
-    AddressFamily, Change, Endpoint, LoadBalancerIp, Node, ObjectName, Protocol, Service, ServicePort,
+    AddressFamily, Change, Endpoint, Hints, LoadBalancerIp, Node, ObjectName, Protocol, Service, ServicePort,
     ServiceType, Slice, SlicePort, TrafficDistribution,
 };
 
@@ -245,19 +245,13 @@ fn endpoint(universe: &Universe, random: &mut Random, number: usize) -> Endpoint
     let zone = universe.fate(number, address, 1);
     let name_of_node = node.map(|n| Arc::from(format!("node{n}")));
     let by_node = distribution == Some(TrafficDistribution::PreferSameNode);
-    Endpoint {
-        address,
-        ready,
-        serving,
-        terminating,
-        hint_zones: match distribution {
+    let hints = Hints {
+        zones: match distribution {
             Some(_) if zone > 5 => vec![ZONES[zone % 2].into()],
             _ => vec![],
         },
-        hint_nodes: name_of_node.iter().filter(|_| by_node).cloned().collect(),
-        node: name_of_node,
-        zone: None,
-        hostname: None,
-        pod: None,
-    }
+        nodes: name_of_node.iter().filter(|_| by_node).cloned().collect(),
+    };
+    let hints = Some(Arc::new(hints));
+    Endpoint { ready, serving, terminating, hints, node: name_of_node, ..Endpoint::ready(address) }
 }

@@ -99,16 +99,8 @@ impl Ends {
 
     fn slice(&self, service: &Policy) -> Slice {
         let endpoint = |node: &usize| Endpoint {
-            address: ip(&self.pod(*node, 2)),
-            ready: true,
-            serving: true,
-            terminating: false,
             node: Some(format!("node{node}").into()),
-            zone: None,
-            hostname: None,
-            hint_zones: Vec::new(),
-            hint_nodes: Vec::new(),
-            pod: None,
+            ..Endpoint::ready(ip(&self.pod(*node, 2)))
         };
         let port = |(name, protocol): (&str, Protocol)| SlicePort { name: name.into(), protocol, port: 8080 };
         Slice {

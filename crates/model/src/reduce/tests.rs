@@ -85,7 +85,9 @@ endpoints:
     assert_eq!(slice.ports.len(), 1, "a port without number serves nothing");
     let [first, second] = &slice.endpoints[..] else { panic!("two endpoints") };
     assert!(first.ready && first.serving && !first.terminating);
-    assert_eq!(first.hint_zones, [Arc::from("a")]);
+    let hints = Hints { zones: vec!["a".into()], nodes: Vec::new() };
+    assert_eq!(first.hints.as_deref(), Some(&hints));
+    assert_eq!(second.hints, None);
     assert!(!second.ready && second.serving && second.terminating);
 }
 

@@ -52,3 +52,32 @@ fn repeated_strings_are_shared() {
     let (a, b) = (slices.next().expect("slice a"), slices.next().expect("slice b"));
     assert!(Arc::ptr_eq(&a.service, &b.service));
 }
+
+#[test]
+fn equal_hints_are_shared() {
+    let with_hints = |name: &str| {
+        let hints = Some(Arc::new(Hints { zones: vec!["a".into()], nodes: Vec::new() }));
+        let endpoint = crate::Endpoint { hints, ..crate::Endpoint::ready([10, 0, 0, 1].into()) };
+        Change::Slice(Slice { endpoints: vec![endpoint.clone(), endpoint], ..slice(name, "web") })
+    };
+    let mut world = World::new();
+    world.apply(with_hints("a"));
+    world.apply(with_hints("b"));
+    let owner = ObjectName::new("default", "web");
+    let endpoints = world.slices(&owner).flat_map(|slice| &slice.endpoints);
+    let hints: Vec<&Arc<Hints>> = endpoints.filter_map(|endpoint| endpoint.hints.as_ref()).collect();
+    assert_eq!(hints.len(), 4);
+    assert!(hints.iter().all(|one| Arc::ptr_eq(one, hints[0])));
+}
+
+#[test]
+fn slices_come_in_order_of_their_names() {
+    let mut world = World::new();
+    for name in ["b", "c", "a", "b"] {
+        world.apply(Change::Slice(slice(name, "web")));
+    }
+    world.apply(Change::SliceGone(ObjectName::new("default", "c")));
+    let owner = ObjectName::new("default", "web");
+    let names: Vec<&str> = world.slices(&owner).map(|slice| &*slice.name.name).collect();
+    assert_eq!(names, ["a", "b"]);
+}

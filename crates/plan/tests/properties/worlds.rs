@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use daymark_model::{
-    AddressFamily, Change, Endpoint, LoadBalancerIp, Node, ObjectName, Protocol, Service, ServicePort,
+    AddressFamily, Change, Endpoint, Hints, LoadBalancerIp, Node, ObjectName, Protocol, Service, ServicePort,
     ServiceType, Slice, SlicePort, TrafficDistribution,
 };
 use daymark_plan::{NodePortAddresses, NodeView};
@@ -142,8 +142,7 @@ fn endpoint(family: AddressFamily) -> impl Strategy<Value = Endpoint> {
             let mut endpoint = Endpoint::ready(address.parse().expect("an address"));
             (endpoint.ready, endpoint.serving, endpoint.terminating) = (ready, serving, terminating);
             endpoint.node = node.map(Arc::from);
-            endpoint.hint_zones.extend(hint_zones);
-            endpoint.hint_nodes.extend(hint_nodes);
+            endpoint.hints = Some(Arc::new(Hints { zones: hint_zones, nodes: hint_nodes }));
             endpoint
         },
     )
