@@ -133,8 +133,12 @@ struct settings {
 	/* Loopback frontends belong to sockets of the node's own network namespace alone. */
 	__u64 netns_cookie;
 	__u32 node_ipv6[4];
+	/* Networks where every address is a pod's and nothing else: four times address and mask. */
+	__u32 pod_networks[32];
+	__u32 pod_networks_count;
+	__u32 pad_at_end;
 };
-_Static_assert(sizeof(struct settings) == 48, "settings");
+_Static_assert(sizeof(struct settings) == 184, "settings");
 
 /* A packet's addresses as it arrives. ICMP echo: the identifier is source_port in a request and
  * target_port in a reply. */

@@ -191,6 +191,19 @@ INLINE int follow(struct __sk_buff *skb, const struct packet *packet)
 	return UNHANDLED;
 }
 
+/* A pod's packet for a pod: as it is, unless it belongs to a translated connection. */
+INLINE int pass_among_pods(struct __sk_buff *skb, struct packet *packet)
+{
+	int action;
+
+	read_transport(skb, packet);
+	action = follow(skb, packet);
+	if (action != UNHANDLED)
+		return action;
+	forget_finished(packet);
+	return forward_untranslated(skb, packet);
+}
+
 SEC("classifier")
 int uplink(struct __sk_buff *skb)
 {
@@ -200,6 +213,8 @@ int uplink(struct __sk_buff *skb)
 
 	if (!read_network(skb, &packet))
 		return TO_STACK;
+	if (is_among_pods(&packet))
+		return pass_among_pods(skb, &packet);
 	source = network_of(packet.key.source);
 	target = network_of(packet.key.target);
 	/* Isolation: pods are reached through Services, except from inside the cluster. */
@@ -270,6 +285,8 @@ int pod(struct __sk_buff *skb)
 
 	if (!read_network(skb, &packet))
 		return TO_STACK;
+	if (is_among_pods(&packet))
+		return pass_among_pods(skb, &packet);
 	read_transport(skb, &packet);
 	action = follow(skb, &packet);
 	if (action != UNHANDLED)

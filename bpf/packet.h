@@ -145,6 +145,36 @@ INLINE __u32 network_of(const __u32 *ip)
 	return network_of_address((const void *)ip);
 }
 
+INLINE bool within(const __u32 *ip, const __u32 *network, const __u32 *mask)
+{
+	return (ip[3] & mask[3]) == network[3] && (ip[2] & mask[2]) == network[2] && (ip[1] & mask[1]) == network[1] &&
+	       (ip[0] & mask[0]) == network[0];
+}
+
+/* Whether both ends are pods beyond doubt. Most packets are of such, and no table but that of flows has
+ * anything to say about them; a few comparisons cost less than looking both ends up in a trie. */
+SUBPROGRAM int is_among_pods(const struct packet *packet)
+{
+	if (!packet)
+		return false;
+
+	__u32 zero = 0;
+	struct settings *node = bpf_map_lookup_elem(&settings, &zero);
+	bool source = false, target = false;
+
+	if (!node)
+		return false;
+	for (__u32 i = 0; i < 4; i++) {
+		const __u32 *network = node->pod_networks + 8 * i;
+
+		if (i >= node->pod_networks_count)
+			break;
+		source |= within(packet->key.source, network, network + 4);
+		target |= within(packet->key.target, network, network + 4);
+	}
+	return source && target;
+}
+
 /* The node's own address of the packet's family, which may be zero. */
 INLINE const __u32 *address_of(const struct settings *node, const struct packet *packet)
 {

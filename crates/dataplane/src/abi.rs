@@ -37,6 +37,17 @@ pub fn network_words(network: IpNet) -> (u32, [u32; 4]) {
     (mapped + bits, ip_words(network.network()))
 }
 
+/// A network as its address and its mask, both in the 16-byte spelling.
+pub fn masked_words(network: IpNet) -> [u32; 8] {
+    let (bits, ip) = network_words(network);
+    let mask = u128::MAX.checked_shl(128 - bits).unwrap_or(0);
+    let mask = ip_words(IpAddr::V6(Ipv6Addr::from(mask)));
+    let mut words = [0; 8];
+    words[..4].copy_from_slice(&ip);
+    words[4..].copy_from_slice(&mask);
+    words
+}
+
 /// The inverse of [`network_words`]; `None` if it is neither an IPv4 nor an IPv6 network.
 pub fn network_from_words(bits: u32, words: [u32; 4]) -> Option<IpNet> {
     let ip = ip_from_words(words);

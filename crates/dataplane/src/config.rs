@@ -74,6 +74,18 @@ impl Config {
         all.extend(self.node_ips.iter().map(|ip| (networks::host(*ip), abi::NETWORK_THIS_NODE)));
         all
     }
+
+    /// The pods' networks, if nothing else of ours is within them or around them.
+    pub(crate) fn pods_alone(&self) -> Vec<IpNet> {
+        let others: Vec<IpNet> = self
+            .service_cidrs
+            .iter()
+            .copied()
+            .chain(self.node_ips.iter().map(|ip| IpNet::from(*ip)))
+            .collect();
+        let overlaps = |pods: &IpNet| others.iter().any(|net| net.contains(pods) || pods.contains(net));
+        self.pod_cidrs.iter().copied().filter(|pods| !overlaps(pods)).take(4).collect()
+    }
 }
 
 /// How many entries each map may hold. Control maps take 16 bytes an entry at once and the rest as they fill,

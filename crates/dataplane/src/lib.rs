@@ -130,14 +130,21 @@ impl DataPlane {
     /// Keeps the cookie that is there unless one is given.
     fn write_settings(&self, netns_cookie: Option<u64>) -> Result<(), Error> {
         let earlier = self.settings.get(&0)?.unwrap_or_default();
-        let settings = abi::Settings {
+        let pods = self.config.pods_alone();
+        let mut settings = abi::Settings {
             node_ipv4: self.config.node_ip_of(AddressFamily::Ipv4).map(abi::ip_words).unwrap_or_default(),
             node_ipv6: self.config.node_ip_of(AddressFamily::Ipv6).map(abi::ip_words).unwrap_or_default(),
             first_port: *self.config.snat_ports.start(),
             last_port: *self.config.snat_ports.end(),
             pad: 0,
             netns_cookie: netns_cookie.unwrap_or(earlier.netns_cookie),
+            pod_networks: Default::default(),
+            pod_networks_count: pods.len() as u32,
+            pad_at_end: 0,
         };
+        for (words, network) in settings.pod_networks.chunks_mut(8).zip(pods) {
+            words.copy_from_slice(&abi::masked_words(network));
+        }
         Ok(self.settings.put(&0, &settings)?)
     }
 
