@@ -48,7 +48,8 @@ pub fn probe(path: &str, vitals: &Vitals, now: Instant, clock: SystemTime) -> An
     response(code(good), "application/json", body.to_string())
 }
 
-/// A health check node port: whether this node has endpoints of the Service.
+/// A health check node port: whether this node has endpoints of the Service. A node that is about to go still
+/// serves them, so that is no reason to say otherwise: `/healthz` alone tells it.
 pub fn check(check: &HealthCheck, vitals: &Vitals, now: Instant) -> Answer {
     let healthy = vitals.is_healthy(now);
     let body = json!({
@@ -56,7 +57,7 @@ pub fn check(check: &HealthCheck, vitals: &Vitals, now: Instant) -> Answer {
         "localEndpoints": check.local_endpoints,
         "serviceProxyHealthy": healthy,
     });
-    let good = check.local_endpoints > 0 && healthy && vitals.eligible;
+    let good = check.local_endpoints > 0 && healthy;
     let mut answer = response(code(good), "application/json", body.to_string());
     answer.headers_mut().insert("X-Load-Balancing-Endpoint-Weight", check.local_endpoints.into());
     answer
@@ -105,6 +106,8 @@ mod tests {
             answer.body(),
             r#"{"service":{"namespace":"shop","name":"web"},"localEndpoints":2,"serviceProxyHealthy":true}"#
         );
+        let going = Vitals { eligible: false, ..vitals() };
+        assert_eq!(check(&web, &going, Instant::now()).status(), 200, "it serves until it is gone");
         let none = HealthCheck { local_endpoints: 0, ..web };
         assert_eq!(check(&none, &vitals(), Instant::now()).status(), 503);
     }

@@ -4,15 +4,21 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 
 use super::answer::Answer;
+
+/// Who connects and does not ask within this time is hung up on: descriptors are the whole agent's.
+pub const ASKS_WITHIN: Duration = Duration::from_secs(10);
+/// How long to leave the queue alone when nothing can be accepted, e.g. for want of descriptors.
+const REST: Duration = Duration::from_millis(100);
 
 /// Binds; a wildcard of IPv6 also takes IPv4, and is taken for IPv4 alone where there is no IPv6.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
@@ -37,7 +43,7 @@ fn bind_exactly(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Answers until told to stop.
-pub async fn serve<F, A>(listener: TcpListener, stop: CancellationToken, answer: F)
+pub async fn serve<F, A>(listener: TcpListener, asks_within: Duration, stop: CancellationToken, answer: F)
 where
     F: Fn(String) -> A + Clone + Send + 'static,
     A: Future<Output = Answer> + Send + 'static,
@@ -48,7 +54,8 @@ where
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => stream,
                 Err(why) => {
-                    tracing::debug!(%why, "a probe went away");
+                    tracing::debug!(%why, "cannot accept a probe");
+                    tokio::time::sleep(REST).await;
                     continue;
                 }
             },
@@ -59,8 +66,10 @@ where
                 let answered = answer(request.uri().path().to_owned());
                 async move { Ok::<_, Infallible>(answered.await.map(|body| Full::new(Bytes::from(body)))) }
             });
-            let connection =
-                hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+            let connection = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(asks_within)
+                .serve_connection(TokioIo::new(stream), service);
             tokio::select! {
                 () = stop.cancelled() => {}
                 done = connection => if let Err(why) = done {
@@ -68,5 +77,28 @@ where
                 },
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::agent::health::answer;
+
+    #[tokio::test]
+    async fn who_does_not_ask_is_hung_up_on() {
+        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
+        let address = listener.local_addr().expect("its address");
+        let stop = CancellationToken::new();
+        let _stops = stop.clone().drop_guard();
+        let soon = Duration::from_millis(20);
+        tokio::spawn(serve(listener, soon, stop, |_| std::future::ready(answer::not_found())));
+        let mut silent = TcpStream::connect(address).await.expect("connects");
+        let mut said = Vec::new();
+        let ended = tokio::time::timeout(Duration::from_secs(30), silent.read_to_end(&mut said)).await;
+        ended.expect("the server waits for ever").expect("an orderly end");
     }
 }

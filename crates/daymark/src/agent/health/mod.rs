@@ -92,7 +92,7 @@ impl Health {
         let probes = http::bind(addresses.healthz)
             .into_diagnostic()
             .wrap_err_with(|| format!("cannot answer /healthz on {}", addresses.healthz))?;
-        tokio::spawn(http::serve(probes, stop.clone(), move |path| {
+        tokio::spawn(http::serve(probes, http::ASKS_WITHIN, stop.clone(), move |path| {
             let answer = answer::probe(&path, &told.borrow(), Instant::now(), SystemTime::now());
             counted.probed(&path, answer.status().as_u16());
             std::future::ready(answer)
@@ -101,10 +101,12 @@ impl Health {
         let exporter = http::bind(addresses.metrics)
             .into_diagnostic()
             .wrap_err_with(|| format!("cannot answer /metrics on {}", addresses.metrics))?;
-        tokio::spawn(http::serve(exporter, stop.clone(), move |path| {
+        tokio::spawn(http::serve(exporter, http::ASKS_WITHIN, stop.clone(), move |path| {
             metrics::answer(path, scraped.clone(), bpf.clone(), scrapes.clone())
         }));
-        tokio::spawn(ports::follow(view.addresses.clone(), vitals.subscribe(), stop.clone()));
+        // Where node ports are served. Load balancers do not come by way of loopback.
+        let checked = view.nodeport_ips().into_iter().filter(|ip| !ip.is_loopback()).collect();
+        tokio::spawn(ports::follow(checked, vitals.subscribe(), ports::RETRY, stop.clone()));
         Ok(Self { checks: HealthChecks::new(view), node: view.name.clone(), vitals, metrics })
     }
 
