@@ -241,6 +241,20 @@ INLINE bool claim_replies(const struct flow_key *replies, const struct flow *rep
 }
 
 /*
+ * A port of the node's own range for a connection that replaces another's. Ports are given in turn, not at
+ * random: a backend that closed first keeps the last connection from a port in TIME_WAIT for a minute, and
+ * would not take another client for its successor.
+ */
+INLINE __u16 next_port(const struct settings *node)
+{
+	__u32 zero = 0, ports = node->last_port - node->first_port + 1;
+	__u32 *given = bpf_map_lookup_elem(&ports_given, &zero);
+	__u32 turn = given ? __sync_fetch_and_add(given, 1) : bpf_get_prandom_u32();
+
+	return htons(node->first_port + turn % ports);
+}
+
+/*
  * Enters a new flow in both directions. `to` says what its packets become; its source port is kept if
  * `keep_port` and no other flow's replies need it, else taken from the node's own range.
  */
@@ -251,21 +265,17 @@ SUBPROGRAM int enter_flow(const struct flow_key *key, struct flow *to, int keep_
 
 	struct flow_key replies;
 	struct flow reply, *winner;
-	__u32 zero = 0, ports;
+	__u32 zero = 0;
 	struct settings *node = bpf_map_lookup_elem(&settings, &zero);
 
 	if (!node)
 		return -1;
-	ports = node->last_port - node->first_port + 1;
 	to->last_seen = bpf_ktime_get_ns();
 	peer_key(&replies, to, key->protocol);
 	peer_flow(&reply, key, to);
 	for (int attempt = 0; attempt < 8; attempt++) {
-		if (!keep_port || attempt) {
-			__u16 port = node->first_port + (((__u64)bpf_get_prandom_u32() * ports) >> 32);
-
-			to->source_port = replies.target_port = htons(port);
-		}
+		if (!keep_port || attempt)
+			to->source_port = replies.target_port = next_port(node);
 		if (!claim_replies(&replies, &reply, to->last_seen))
 			continue;
 		if (!make_entry(key, to))

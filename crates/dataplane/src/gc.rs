@@ -73,16 +73,16 @@ impl State {
                 expired.push((key, peer_key(&key, &flow)));
             }
         })?;
-        let mut dead = Vec::with_capacity(expired.len());
+        // A packet may have renewed it since, or opened another connection in its place.
+        let mut flows = 0;
         for (key, peer) in expired {
             let other = self.flows.get(&peer)?;
             if other.is_none_or(|other| is_expired(&peer, &other, now)) {
-                dead.push(key);
+                flows += usize::from(self.flows.delete_if(&key, |flow| is_expired(&key, flow, now))?);
             }
         }
-        self.flows.delete_all(&dead)?;
         let conversations = collect_choices(&self.udp_flows, now)? + collect_choices(&self.udp_replies, now)?;
-        Ok(Swept { flows: dead.len(), conversations })
+        Ok(Swept { flows, conversations })
     }
 
     /// Visits every direction of every connection.
@@ -99,12 +99,14 @@ impl State {
 }
 
 fn collect_choices(map: &Map<abi::UdpKey, abi::Choice>, now: u64) -> Result<usize, MapError> {
+    let is_over = |choice: &abi::Choice| {
+        now.saturating_sub(choice.last_seen) > u64::from(abi::TIMEOUT_UDP_SECONDS) * SECOND
+    };
     let mut expired = Vec::new();
     map.for_each(|key, choice| {
-        if now.saturating_sub(choice.last_seen) > u64::from(abi::TIMEOUT_UDP_SECONDS) * SECOND {
+        if is_over(&choice) {
             expired.push(key);
         }
     })?;
-    map.delete_all(&expired)?;
-    Ok(expired.len())
+    expired.iter().try_fold(0, |count, key| Ok(count + usize::from(map.delete_if(key, is_over)?)))
 }

@@ -49,6 +49,21 @@ impl<K: Plain + Debug, V: Plain> Map<K, V> {
         sys::update(self.fd(), key, value).map_err(self.error("write", key))
     }
 
+    /// Deletes an entry if it is still as `is_wanted` has it, and says whether it did. What changed meanwhile
+    /// is put back.
+    pub fn delete_if(&self, key: &K, is_wanted: impl Fn(&V) -> bool) -> Result<bool, MapError> {
+        if !self.get(key)?.is_some_and(|value| is_wanted(&value)) {
+            return Ok(false);
+        }
+        match sys::take::<K, V>(self.fd(), key).map_err(self.error("delete", key))? {
+            Some(value) if !is_wanted(&value) => {
+                sys::insert(self.fd(), key, &value).map_err(self.error("write", key))?;
+                Ok(false)
+            }
+            taken => Ok(taken.is_some()),
+        }
+    }
+
     /// Deleting what is not there is no error.
     pub fn delete(&self, key: &K) -> Result<(), MapError> {
         sys::delete(self.fd(), key).map(drop).map_err(self.error("delete", key))

@@ -10,7 +10,7 @@ use crate::error::MapError;
 use crate::sys::raw::{self, RawMap};
 
 /// Everything but what lasts for moments (fragments) and what the kernel alone can walk (socket storage).
-const CARRIED: [&str; 18] = [
+const CARRIED: [&str; 19] = [
     "frontends",
     "services",
     "slots",
@@ -27,6 +27,7 @@ const CARRIED: [&str; 18] = [
     "affinity",
     "cells",
     "counters",
+    "ports_given",
     "service_stats",
     "backend_stats",
 ];

@@ -20,6 +20,7 @@ const MAP_GET_NEXT_KEY: i32 = 4;
 const OBJ_PIN: i32 = 6;
 const OBJ_GET: i32 = 7;
 const OBJ_GET_INFO_BY_FD: i32 = 15;
+const MAP_LOOKUP_AND_DELETE_ELEM: i32 = 21;
 const MAP_LOOKUP_BATCH: i32 = 24;
 const MAP_UPDATE_BATCH: i32 = 26;
 const MAP_DELETE_BATCH: i32 = 27;
@@ -181,6 +182,33 @@ pub fn update<K: Plain, V: Plain>(map: BorrowedFd<'_>, key: &K, value: &V) -> io
         ..ElementAttr::default()
     };
     bpf(MAP_UPDATE_ELEM, &mut attr).map(drop)
+}
+
+/// Deletes an entry and returns what it was, in one step.
+pub fn take<K: Plain, V: Plain>(map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>> {
+    let mut value = V::default();
+    let mut attr = ElementAttr {
+        map_fd: raw(map),
+        key: address(key),
+        value_or_next_key: std::ptr::from_mut(&mut value) as u64,
+        ..ElementAttr::default()
+    };
+    absent_is_none(bpf(MAP_LOOKUP_AND_DELETE_ELEM, &mut attr).map(|_| value))
+}
+
+/// Writes an entry unless there is one; true if it was written.
+pub fn insert<K: Plain, V: Plain>(map: BorrowedFd<'_>, key: &K, value: &V) -> io::Result<bool> {
+    let mut attr = ElementAttr {
+        map_fd: raw(map),
+        key: address(key),
+        value_or_next_key: address(value),
+        flags: raw::NO_EXIST,
+        ..ElementAttr::default()
+    };
+    match bpf(MAP_UPDATE_ELEM, &mut attr) {
+        Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(false),
+        done => done.map(|_| true),
+    }
 }
 
 /// False if there was no such key.

@@ -103,6 +103,9 @@ impl Agent {
     /// each time, since operations build on each other.
     pub(super) fn carry_out(&mut self, ops: &[Op]) {
         if ops.is_empty() {
+            if !self.owing {
+                self.health.metrics.at_rest();
+            }
             return self.settled();
         }
         if self.owing {

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use daymark_dataplane::ServiceStats;
+use daymark_plan::tables::ServiceId;
 use miette::{IntoDiagnostic, Result};
 use serde::Serialize;
 
-use super::observe::{self, Place, name_of};
+use super::observe::{self, Place};
 use super::table;
 use crate::cli::{Sort, TopServices};
 
@@ -72,18 +73,23 @@ async fn count_place(args: &TopServices, place: &Place) -> Result<Counted> {
     if args.backends {
         let stats = inspection.meters.backend_stats().into_diagnostic()?;
         let named = |((id, backend), stats): ((u32, std::net::SocketAddr), _)| {
-            ((name_of(&names, id), Some(backend.to_string())), stats)
+            ((label(&place.node, &names, id), Some(backend.to_string())), stats)
         };
         return Ok(stats.into_iter().map(named).collect());
     }
     let stats = inspection.meters.service_stats().into_diagnostic()?;
     let mut counted: Counted =
-        stats.into_iter().map(|(id, stats)| ((name_of(&names, id), None), stats)).collect();
+        stats.into_iter().map(|(id, stats)| ((label(&place.node, &names, id), None), stats)).collect();
     // Those that nobody has asked yet.
     for id in inspection.tables().services.keys() {
-        counted.entry((name_of(&names, *id), None)).or_default();
+        counted.entry((label(&place.node, &names, *id), None)).or_default();
     }
     Ok(counted)
+}
+
+/// Nodes number Services for themselves: without a name, the same number of two nodes is not one Service.
+fn label(node: &str, names: &BTreeMap<ServiceId, String>, id: ServiceId) -> String {
+    names.get(&id).cloned().unwrap_or_else(|| format!("{node}#{id}"))
 }
 
 fn rows(before: &Counted, after: &Counted, seconds: f64) -> Vec<Row> {

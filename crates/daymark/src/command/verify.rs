@@ -85,7 +85,19 @@ async fn compare(args: &Observed, place: &Place, inspection: &Inspection) -> Res
 }
 
 /// Programs that must be attached somewhere.
-const NEEDED: [&str; 3] = ["connect4", "connect6", "uplink"];
+const NEEDED: [&str; 11] = [
+    "connect4",
+    "connect6",
+    "sendmsg4",
+    "sendmsg6",
+    "recvmsg4",
+    "recvmsg6",
+    "getpeername4",
+    "getpeername6",
+    "release",
+    "uplink",
+    "out",
+];
 
 fn link_differences(node: &str, links: &[LinkView]) -> Vec<Difference> {
     let wrong = |object: String, have: &str| Difference {
@@ -190,12 +202,12 @@ mod tests {
 
     #[test]
     fn a_program_that_is_nowhere_or_on_nothing_is_a_difference() {
-        let whole = [link("connect4", true), link("connect6", true), link("uplink", true)];
-        assert_eq!(link_differences("n1", &whole), []);
-        let found = link_differences("n1", &whole[..2]);
-        assert_eq!((found.len(), found[0].object.as_str()), (1, "uplink"));
-        let dead = [link("connect4", true), link("connect6", true), link("uplink", false)];
-        let found = link_differences("n1", &dead);
+        let mut links = NEEDED.map(|program| link(program, true));
+        assert_eq!(link_differences("n1", &links), []);
+        let found = link_differences("n1", &links[1..]);
+        assert_eq!((found.len(), found[0].object.as_str()), (1, "connect4"));
+        links[9].alive = false;
+        let found = link_differences("n1", &links);
         assert_eq!((found.len(), found[0].object.as_str()), (1, "uplink on interface 7"));
     }
 

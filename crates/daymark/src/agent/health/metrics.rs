@@ -88,9 +88,14 @@ impl Metrics {
         self.last_queued.set(seconds_since_1970());
     }
 
-    /// Everything that was pending is in the kernel.
+    /// Everything that was pending is in the kernel, after so long.
     pub fn synced(&self, took: Duration) {
         self.sync_duration.observe(took.as_secs_f64());
+        self.at_rest();
+    }
+
+    /// Nothing is pending: what came asked for nothing of the kernel.
+    pub fn at_rest(&self) {
         self.service_changes_pending.set(0);
         self.endpoint_changes_pending.set(0);
         self.last_sync.set(seconds_since_1970());
