@@ -227,6 +227,27 @@ fn a_cluster_of_ipv6_alone_serves_and_comes_back() {
 }
 
 #[test]
+fn a_node_of_both_families_comes_back() {
+    let laptop = Laptop::new();
+    let cluster = laptop.up_with(&["--ip-family", "dual"]);
+    front_end(&cluster);
+    service(&laptop, "RequireDualStack");
+    let node = list(&laptop, "node node1", ".status.addresses[?(@.type==\"InternalIP\")].address");
+    assert_eq!(node.len(), 2);
+    for round in 0..2 {
+        laptop.daymark(&["stop", "--node", "node1"]);
+        laptop.daymark(&["start"]);
+        let ready = ".status.conditions[?(@.type==\"Ready\")].status";
+        assert_eq!(list(&laptop, "node node1", ready), ["True"], "round {round}");
+        for address in &node {
+            eventually("its node port answers", || cluster.curl(&url(address, 30008)));
+        }
+    }
+    let again = list(&laptop, "node node1", ".status.addresses[?(@.type==\"InternalIP\")].address");
+    assert_eq!(again, node);
+}
+
+#[test]
 fn networks_of_the_wrong_family_are_refused() {
     let laptop = Laptop::new();
     let why = laptop.daymark_fails(&["up", "--pod-cidr", "10.200.0.0/16,fd00:9::/56"]);

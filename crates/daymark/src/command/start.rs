@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Api;
@@ -46,6 +47,7 @@ pub async fn whole(cluster: &Cluster, progress: &Progress) -> Result<()> {
     progress.step("building the LAN");
     lan::build::build(&cluster.spec, &cluster.paths).await?;
     progress.step("starting the API server and the nodes");
+    let began = Timestamp::now();
     let mut started: BTreeSet<String> =
         cluster.processes().into_iter().filter(|name| !lives(cluster, name)).collect();
     let starting: Vec<_> = started.iter().map(|name| spawn(cluster, name)).collect::<Result<_>>()?;
@@ -53,7 +55,7 @@ pub async fn whole(cluster: &Cluster, progress: &Progress) -> Result<()> {
         result?;
     }
     progress.step("waiting for the nodes");
-    while let Some(dead) = ready_or_dead(cluster).await? {
+    while let Some(dead) = ready_or_dead(cluster, &started, began).await? {
         // One that was on its way out when we looked is started like those that had gone already.
         if !started.insert(dead.clone()) {
             let words = process::last_words(&cluster.paths.log(&dead));
@@ -69,9 +71,15 @@ pub async fn whole(cluster: &Cluster, progress: &Progress) -> Result<()> {
     kubeconfig::merge(&file, &kubeconfig::context_name(&cluster.spec.name), &access)
 }
 
-/// Waits until the cluster is ready, or a process is no more, which is returned.
-async fn ready_or_dead(cluster: &Cluster) -> Result<Option<String>> {
-    let all = cluster.spec.all_nodes().into_iter().map(|n| n.name);
+/// Waits until the cluster is ready, or a process is no more, which is returned. Of a node that was started
+/// what it said before does not count.
+async fn ready_or_dead(
+    cluster: &Cluster,
+    started: &BTreeSet<String>,
+    began: Timestamp,
+) -> Result<Option<String>> {
+    let since = |name: &String| if started.contains(name) { began } else { Timestamp::MIN };
+    let all = cluster.spec.all_nodes().into_iter().map(|n| (since(&n.name), n.name));
     let ready = async {
         nodes_ready(cluster, all).await?;
         dns_ready(cluster).await
@@ -118,8 +126,9 @@ async fn one_node(cluster: &Cluster, node: &str, progress: &Progress) -> Result<
         return Err(miette!(help = "`daymark status` shows what runs", "{} is already running", node.name));
     }
     progress.step(format!("starting {}", node.name));
+    let began = Timestamp::now();
     spawn_node(cluster, &node.name)?.ready().await?;
-    nodes_ready(cluster, [node.name]).await
+    nodes_ready(cluster, [(began, node.name)]).await
 }
 
 fn spawn_node(cluster: &Cluster, node: &str) -> Result<process::Starting> {
@@ -151,12 +160,13 @@ async fn dns_ready(cluster: &Cluster) -> Result<()> {
     futures::future::try_join_all(waits).await.map(drop)
 }
 
-async fn nodes_ready(cluster: &Cluster, names: impl IntoIterator<Item = String>) -> Result<()> {
+/// Waits until each node has said that it is ready, not before the time beside it.
+async fn nodes_ready(cluster: &Cluster, nodes: impl IntoIterator<Item = (Timestamp, String)>) -> Result<()> {
     let api: Api<Node> = Api::all(cluster.client(&Holder::Admin, false).await?);
-    let waits = names.into_iter().map(|name| {
+    let waits = nodes.into_iter().map(|(since, name)| {
         let api = api.clone();
         async move {
-            let ready = await_condition(api, &name, is_ready());
+            let ready = await_condition(api, &name, is_ready(since));
             match tokio::time::timeout(READY_WITHIN, ready).await {
                 Ok(done) => done.map(drop).into_diagnostic().wrap_err_with(|| format!("waiting for {name}")),
                 Err(_) => Err(miette!(
@@ -170,9 +180,13 @@ async fn nodes_ready(cluster: &Cluster, names: impl IntoIterator<Item = String>)
     futures::future::try_join_all(waits).await.map(drop)
 }
 
-fn is_ready() -> impl Condition<Node> {
-    |node: Option<&Node>| {
+/// The API knows time in whole seconds.
+fn is_ready(since: Timestamp) -> impl Condition<Node> {
+    move |node: Option<&Node>| {
         let conditions = node.and_then(|n| n.status.as_ref()).and_then(|s| s.conditions.as_ref());
-        conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
+        let ready = conditions.into_iter().flatten().find(|c| c.type_ == "Ready" && c.status == "True");
+        ready.is_some_and(|c| {
+            c.last_heartbeat_time.as_ref().is_none_or(|at| at.0.as_second() >= since.as_second())
+        })
     }
 }

@@ -78,8 +78,18 @@ async fn try_register(
 }
 
 async fn write_status(api: &Api<Node>, id: &Identity, status: &NodeStatus) -> kube::Result<Node> {
-    let patch = Patch::Strategic(json!({"status": status}));
+    let patch = Patch::Strategic(status_patch(status));
     api.patch_status(&id.name, &PatchParams::default(), &patch).await
+}
+
+/// Addresses merge by their type, of which a node of both families has one twice: so they are replaced, as
+/// kubelet does.
+fn status_patch(status: &NodeStatus) -> serde_json::Value {
+    let mut patch = json!({"status": status});
+    if let Some(addresses) = patch["status"]["addresses"].as_array_mut() {
+        addresses.insert(0, json!({"$patch": "replace"}));
+    }
+    patch
 }
 
 async fn keep_status(
