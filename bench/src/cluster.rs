@@ -4,6 +4,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::space::run;
 use anyhow::{Context, Result, bail};
 use nix::sched::{CloneFlags, unshare};
 
@@ -62,8 +63,13 @@ impl Cluster {
         self.kubectl(&format!("get node {node} -o jsonpath={{.status.addresses[0].address}}"))
     }
 
-    pub fn name(&self) -> &str {
-        &self.name
+    /// The host's address on the LAN, where the API listens too.
+    pub fn lan_ip(&self) -> Result<String> {
+        let status: serde_json::Value = serde_json::from_str(&self.daymark(&["status", "-o", "json"])?)?;
+        // `172.30.0.0/24 (this host: 172.30.0.1)`
+        let lan = status["lan"].as_str().unwrap_or_default();
+        let host = lan.split("this host: ").nth(1).and_then(|rest| rest.split([',', ')']).next());
+        host.map(str::to_owned).context("no address of this host in `daymark status`")
     }
 
     fn environment<'a>(&self, command: &'a mut Command) -> &'a mut Command {
@@ -93,15 +99,6 @@ impl Drop for Proxy {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn run(command: &mut Command) -> Result<String> {
-    let done = command.output().with_context(|| format!("cannot run {command:?}"))?;
-    let out = String::from_utf8_lossy(&done.stdout).into_owned();
-    if !done.status.success() {
-        bail!("{command:?} failed:\n{out}{}", String::from_utf8_lossy(&done.stderr));
-    }
-    Ok(out)
 }
 
 /// Tries, without a pause worth mentioning, until there is a value.

@@ -1,41 +1,89 @@
-//! Figures of a cluster on this machine, each with what it is measured against.
+//! Ratios of Daymark and kube-proxy to what traffic costs without them, on this machine.
 //!
-//! `daymark-bench [up|pods|change|connect]...`; without a word, all of them. Needs root, `daymark` beside this
-//! program, and `kubectl`. Everything runs in a network namespace of its own.
+//! `daymark-bench [quick|full|embedded|up|pods]...`; without a word, quick. Needs root and `daymark` beside this
+//! program. Everything runs in network namespaces of its own. How it is measured: bench/README.md.
 
+mod api;
 mod arms;
 mod cluster;
-mod connect;
+mod dialer;
+mod figures;
+mod lan;
+mod objects;
+mod products;
+mod report;
+mod servers;
+mod space;
 mod stats;
+mod suite;
 mod timing;
+
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 
+use arms::Effort;
+use report::Product;
+use suite::{Plan, Suite};
+
 fn main() -> Result<()> {
-    let asked: Vec<String> = std::env::args().skip(1).collect();
-    let all = ["up", "pods", "change", "connect"];
-    if let Some(unknown) = asked.iter().find(|a| !all.contains(&a.as_str())) {
-        bail!("there is no benchmark {unknown:?}; there are {all:?}");
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    if let ["dialer", cgroup] = words[..] {
+        return dialer::main(cgroup);
     }
-    let wanted = |name: &str| asked.is_empty() || asked.iter().any(|a| a == name);
     cluster::own_network()?;
-    println!("{:<58} {:>12}  note", "figure", "value");
-    if wanted("up") {
-        timing::up()?;
-    }
-    if wanted("pods") {
-        timing::pods()?;
-    }
-    if wanted("change") {
-        timing::change()?;
-    }
-    if wanted("connect") {
-        connect::run()?;
+    for word in if words.is_empty() { &["quick"][..] } else { &words[..] } {
+        match *word {
+            "quick" => suite(quick())?,
+            "full" => suite(full())?,
+            "embedded" => suite(Plan { embedded: true, rivals: Vec::new(), ..full() })?,
+            "up" => timing::up()?,
+            "pods" => timing::pods()?,
+            unknown => {
+                bail!("there is no benchmark {unknown:?}; there are quick, full, embedded, up and pods")
+            }
+        }
     }
     Ok(())
 }
 
-/// One line of the report.
+fn suite(plan: Plan) -> Result<()> {
+    let mut suite = Suite::start(plan)?;
+    let done = suite.run();
+    println!("{}", suite.report.table());
+    done
+}
+
+/// Under five minutes.
+fn quick() -> Plan {
+    Plan {
+        sizes: vec![1, 1000],
+        rivals: vec![(Product::Nftables, 1000)],
+        connects: Effort { slices: 300, per_slice: 50, warm_up: 5 },
+        requests: Effort { slices: 100, per_slice: 50, warm_up: 5 },
+        transfers: 60,
+        changes: 60,
+        rival_changes: 5,
+        churn: Duration::from_secs(10),
+        embedded: false,
+    }
+}
+
+/// About half an hour.
+fn full() -> Plan {
+    Plan {
+        sizes: vec![1, 1000, 10_000, 50_000],
+        rivals: vec![(Product::Nftables, 10_000), (Product::Iptables, 10_000)],
+        requests: Effort { slices: 300, per_slice: 50, warm_up: 5 },
+        changes: 200,
+        rival_changes: 10,
+        churn: Duration::from_secs(60),
+        ..quick()
+    }
+}
+
+/// One line of what is not a ratio.
 pub fn row(figure: &str, value: &str, note: &str) {
     println!("{figure:<58} {value:>12}  {note}");
 }

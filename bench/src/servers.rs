@@ -16,9 +16,13 @@ pub const ANSWER: u16 = 8081;
 pub const SEND: u16 = 8082;
 
 pub fn start(space: &Space) -> Result<()> {
-    let serves: [(u16, fn(TcpStream)); 3] = [(ACCEPT, drop), (ANSWER, answer), (SEND, |stream| {
-        std::thread::spawn(move || send(stream));
-    })];
+    let serves: [(u16, fn(TcpStream)); 3] = [
+        (ACCEPT, drop),
+        (ANSWER, answer),
+        (SEND, |stream| {
+            std::thread::spawn(move || send(stream));
+        }),
+    ];
     for (port, serve) in serves {
         let listener = space.run(|| TcpListener::bind(("0.0.0.0", port)).context("a backend's port"))?;
         space.serve(move || listener.incoming().flatten().for_each(serve))?;

@@ -12,7 +12,6 @@ use crate::stats::{median, percentile};
 
 const WEB: &str = include_str!("web.yml");
 const PODS: usize = 20;
-const CHANGES: usize = 40;
 
 /// From exec to a Service with a running pod that answers, cold files once and warm after.
 pub fn up() -> Result<()> {
@@ -73,39 +72,6 @@ pub fn pods() -> Result<()> {
     }
     row("pod start, apply → Ready, p50", &millis(median(&took)), &format!("{PODS} pods, readiness probe"));
     row("pod start, apply → Ready, p95", &millis(percentile(&took, 0.95)), "");
-    Ok(())
-}
-
-/// From the request that changes an EndpointSlice to the first new connection that obeys.
-pub fn change() -> Result<()> {
-    let cluster = Cluster::up()?;
-    cluster.apply(include_str!("two.yml"))?;
-    cluster.kubectl("wait --for=condition=Ready pod/a pod/b --timeout=60s")?;
-    let api = cluster.api()?;
-    let node: SocketAddr = format!("{}:30009", cluster.node_ip("node1")?).parse()?;
-    let ip = |pod: &str| cluster.kubectl(&format!("get pod {pod} -o jsonpath={{.status.podIP}}"));
-    let ips = [ip("a")?, ip("b")?];
-    let mut took = Vec::new();
-    for i in 0..CHANGES {
-        let (want, address) = (["a", "b"][i % 2], &ips[i % 2]);
-        let patch =
-            format!(r#"{{"endpoints":[{{"addresses":["{address}"],"conditions":{{"ready":true}}}}]}}"#);
-        let began = Instant::now();
-        let path = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/moved-1";
-        http(api.port, "PATCH", path, "application/merge-patch+json", &patch)?;
-        until("the change is obeyed", || hostname(node).filter(|name| name == want))?;
-        took.push(began.elapsed().as_secs_f64() * 1e3);
-    }
-    row(
-        "endpoint change → new connections obey, p50",
-        &millis(median(&took)),
-        "through kubectl proxy, fsync included",
-    );
-    row(
-        "endpoint change → new connections obey, p95",
-        &millis(percentile(&took, 0.95)),
-        &format!("{CHANGES} changes"),
-    );
     Ok(())
 }
 

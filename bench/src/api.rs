@@ -1,0 +1,181 @@
+//! The API server that feeds everything: the real kube-apiserver with etcd, or the embedded one.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+
+use crate::cluster::Cluster;
+use crate::lan::{HOST_IP, SERVICE_CIDR};
+use crate::space::{Running, Space, run};
+
+/// How many requests are under way at once while objects are made.
+const PARALLEL: usize = 24;
+
+/// What is behind the API; all of it ends with this value.
+#[allow(dead_code, reason = "held, not read")]
+enum Server {
+    Kubernetes { etcd: Running, api: Running },
+    Embedded(Cluster),
+}
+
+pub struct Api {
+    client: kube::Client,
+    runtime: Runtime,
+    /// Of an administrator, good on every node.
+    pub kubeconfig: PathBuf,
+    /// What it is, for the report.
+    pub name: &'static str,
+    _server: Server,
+}
+
+impl Api {
+    /// kube-apiserver and etcd from the folder of the peers.
+    pub fn kubernetes(peers: &Path, dir: &Path) -> Result<Self> {
+        let server = kube_apiserver(peers, dir)?;
+        let kubeconfig = dir.join("kubeconfig");
+        let text = format!(
+            "apiVersion: v1\nkind: Config\nclusters: [{{name: b, cluster: {{server: 'https://{HOST_IP}:6443', insecure-skip-tls-verify: true}}}}]\nusers: [{{name: b, user: {{token: secret}}}}]\ncontexts: [{{name: b, context: {{cluster: b, user: b}}}}]\ncurrent-context: b\n"
+        );
+        std::fs::write(&kubeconfig, text)?;
+        Self::open(kubeconfig, "kube-apiserver + etcd", server)
+    }
+
+    /// The embedded cluster's, without nodes of its own.
+    pub fn embedded(dir: &Path) -> Result<Self> {
+        let cluster = Cluster::new()?;
+        cluster.daymark(&["up", "--no-egress", "--nodes", "1", "--service-cidr", SERVICE_CIDR])?;
+        cluster.daymark(&["stop", "--node", "node1"])?;
+        cluster.kubectl("delete node node1 --wait=false")?;
+        let text = cluster.kubectl("config view --raw --flatten")?;
+        let kubeconfig = dir.join("kubeconfig");
+        // The LAN's host is reached by the address that all nodes know.
+        let (before, after) =
+            text.split_once("https://127.0.0.1:").context("a kubeconfig of `daymark up`")?;
+        std::fs::write(&kubeconfig, format!("{before}https://{}:{after}", cluster.lan_ip()?))?;
+        Self::open(kubeconfig, "embedded API server", Server::Embedded(cluster))
+    }
+
+    fn open(kubeconfig: PathBuf, name: &'static str, server: Server) -> Result<Self> {
+        let runtime = Runtime::new()?;
+        let client = runtime.block_on(async {
+            let read = Kubeconfig::read_from(&kubeconfig)?;
+            let mut config =
+                kube::Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await?;
+            config.proxy_url = None;
+            Ok::<_, anyhow::Error>(kube::Client::try_from(config)?)
+        })?;
+        let api = Self { client, runtime, kubeconfig, name, _server: server };
+        let deadline = Instant::now() + Duration::from_secs(90);
+        while let Err(why) = api.send("GET", "/api/v1/namespaces/default", None) {
+            ensure!(Instant::now() < deadline, "the API server does not come up: {why:#}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Ok(api)
+    }
+
+    /// One request; a body is a merge patch if the method is PATCH.
+    pub fn send(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
+        self.runtime.block_on(send(&self.client, method, path, body))
+    }
+
+    /// Makes objects, many at a time, each after those before it in its group.
+    pub fn create(&self, groups: impl Iterator<Item = Vec<(String, Value)>>) -> Result<()> {
+        use futures::{StreamExt, TryStreamExt};
+        let made = futures::stream::iter(groups).map(|group| {
+            let client = self.client.clone();
+            async move {
+                for (path, object) in group {
+                    send(&client, "POST", &path, Some(&object)).await?;
+                }
+                Ok::<_, anyhow::Error>(())
+            }
+        });
+        self.runtime.block_on(made.buffer_unordered(PARALLEL).try_collect::<Vec<_>>()).map(drop)
+    }
+
+    /// Sends merge patches at a rate, as a change of one object each; returns how many were answered by a
+    /// failure, and how long all took.
+    pub fn patch_at_rate(&self, patches: Vec<(String, Value)>, per_second: u32) -> (usize, Duration) {
+        let began = Instant::now();
+        let failed = self.runtime.block_on(async {
+            let mut tick = tokio::time::interval(Duration::from_secs(1) / per_second);
+            let gate = std::sync::Arc::new(tokio::sync::Semaphore::new(4 * PARALLEL));
+            let mut tasks = tokio::task::JoinSet::new();
+            let mut failed = 0;
+            for (path, patch) in patches {
+                tick.tick().await;
+                let (client, pass) = (self.client.clone(), gate.clone().acquire_owned().await);
+                tasks.spawn(async move {
+                    let _pass = pass;
+                    send(&client, "PATCH", &path, Some(&patch)).await.is_ok()
+                });
+                while let Some(done) = tasks.try_join_next() {
+                    failed += usize::from(!done.unwrap_or(false));
+                }
+            }
+            while let Some(done) = tasks.join_next().await {
+                failed += usize::from(!done.unwrap_or(false));
+            }
+            failed
+        });
+        (failed, began.elapsed())
+    }
+
+    /// Registers a node with its address, as its kubelet would.
+    pub fn register(&self, name: &str, ip: &str) -> Result<()> {
+        let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}});
+        self.send("POST", "/api/v1/nodes", Some(&node))?;
+        let status = json!({"status": {"addresses": [{"type": "InternalIP", "address": ip}]}});
+        self.send("PATCH", &format!("/api/v1/nodes/{name}/status"), Some(&status)).map(drop)
+    }
+}
+
+async fn send(client: &kube::Client, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
+    let content = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
+    let bytes = body.map(serde_json::to_vec).transpose()?.unwrap_or_default();
+    let request =
+        http::Request::builder().method(method).uri(path).header("Content-Type", content).body(bytes)?;
+    client.request::<Value>(request).await.with_context(|| format!("{method} {path}"))
+}
+
+fn kube_apiserver(peers: &Path, dir: &Path) -> Result<Server> {
+    let host = Space::own()?;
+    let path = |name: &str| dir.join(name).display().to_string();
+    run(Command::new("openssl").args(["genrsa", "-out", &path("sa.key"), "2048"]))?;
+    std::fs::write(dir.join("tokens.csv"), "secret,admin,admin,\"system:masters\"\n")?;
+    let etcd = host.start(
+        Command::new(peers.join("etcd")).args([
+            "--data-dir",
+            &path("etcd"),
+            "--listen-client-urls=http://127.0.0.1:2379",
+            "--advertise-client-urls=http://127.0.0.1:2379",
+            "--listen-peer-urls=http://127.0.0.1:2380",
+            "--quota-backend-bytes=8000000000",
+            "--log-level=error",
+        ]),
+        &dir.join("etcd.log"),
+    )?;
+    let api = host.start(
+        Command::new(peers.join("kube-apiserver")).args([
+            "--etcd-servers=http://127.0.0.1:2379",
+            &format!("--service-cluster-ip-range={SERVICE_CIDR}"),
+            "--authorization-mode=AlwaysAllow",
+            "--secure-port=6443",
+            &format!("--advertise-address={HOST_IP}"),
+            "--service-account-issuer=https://kubernetes.default",
+            "--disable-admission-plugins=ServiceAccount",
+            "--enable-priority-and-fairness=false",
+            &format!("--service-account-key-file={}", path("sa.key")),
+            &format!("--service-account-signing-key-file={}", path("sa.key")),
+            &format!("--token-auth-file={}", path("tokens.csv")),
+            &format!("--cert-dir={}", path("certs")),
+        ]),
+        &dir.join("kube-apiserver.log"),
+    )?;
+    Ok(Server::Kubernetes { etcd, api })
+}
