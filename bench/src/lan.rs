@@ -16,6 +16,7 @@ pub const HOST_IP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const NODE_MAC: &str = "ee:ee:ee:ee:ee:ee";
 /// The far node, whose pods have 10.244.99.0/24.
 const FAR: u8 = 99;
+pub const FAR_NAME: &str = "far";
 
 /// A node: its namespace, a pod that dials and a pod that serves.
 pub struct Node {
@@ -46,6 +47,15 @@ fn node_ip(number: u8) -> IpAddr {
 
 fn pod_ip(node: u8, pod: u8) -> IpAddr {
     IpAddr::from([10, 244, node, pod])
+}
+
+pub fn far_ip() -> IpAddr {
+    node_ip(FAR)
+}
+
+/// A pod of the far node that the LAN's host reaches, and is answered by, through one of the first two nodes.
+pub fn through(node: usize) -> IpAddr {
+    backend_ip(200 + node)
 }
 
 /// An address that a backend pod has: there are 240, numbered from 0, and more numbers wrap around.
@@ -85,6 +95,10 @@ impl Lan {
         for number in &numbers {
             host.command(&format!("ip route add 10.244.{number}.0/24 via {}", node_ip(*number)))?;
         }
+        for (at, number) in numbers.iter().take(2).enumerate() {
+            host.command(&format!("ip route add {}/32 via {}", through(at), node_ip(*number)))?;
+        }
+        far[0].command(&format!("ip route add {HOST_IP}/32 via {}", node_ip(numbers[0])))?;
         for cidr in [POD_CIDR, SERVICE_CIDR] {
             host.command(&format!("ip route add unreachable {cidr}"))?;
         }
@@ -114,6 +128,9 @@ fn node(switch: &Space, name: &'static str, number: u8, cgroups: &Cgroups) -> Re
     let space = Space::new()?;
     plug(switch, &space, &format!("node{number}"), &node_ip(number).to_string())?;
     space.sysctl("net/ipv4/ip_forward", "1")?;
+    // Packets come in and leave by one interface; nobody shall be told of a shorter way.
+    space.sysctl("net/ipv4/conf/all/send_redirects", "0")?;
+    space.sysctl("net/ipv4/conf/eth0/send_redirects", "0")?;
     space.command(&format!("ip route add 10.244.{FAR}.0/24 via {}", node_ip(FAR)))?;
     for cidr in [POD_CIDR, SERVICE_CIDR] {
         space.command(&format!("ip route add unreachable {cidr}"))?;

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use serde_json::{Value, json};
 
-use crate::lan::backend_ip;
+use crate::lan::{FAR_NAME, backend_ip};
 
 pub const ENDPOINTS: usize = 10;
 const SERVICES: &str = "/api/v1/namespaces/default/services";
@@ -17,6 +17,8 @@ pub struct Wanted<'a> {
     pub node_port: Option<u16>,
     pub target_port: u16,
     pub endpoints: Vec<IpAddr>,
+    /// Where the endpoints are.
+    pub node: &'a str,
 }
 
 impl Wanted<'_> {
@@ -37,14 +39,15 @@ impl Wanted<'_> {
             "metadata": {"name": self.name, "labels": {"kubernetes.io/service-name": self.name}},
             "addressType": "IPv4",
             "ports": [{"name": "", "port": self.target_port, "protocol": "TCP"}],
-            "endpoints": endpoints(&self.endpoints),
+            "endpoints": endpoints(&self.endpoints, self.node),
         });
         vec![(SERVICES.to_owned(), service), (SLICES.to_owned(), slice)]
     }
 }
 
-fn endpoints(ips: &[IpAddr]) -> Value {
-    let one = |ip: &IpAddr| json!({"addresses": [ip.to_string()], "conditions": {"ready": true}});
+fn endpoints(ips: &[IpAddr], node: &str) -> Value {
+    let one =
+        |ip: &IpAddr| json!({"addresses": [ip.to_string()], "conditions": {"ready": true}, "nodeName": node});
     ips.iter().map(one).collect()
 }
 
@@ -59,6 +62,7 @@ pub fn filler(number: usize) -> Vec<(String, Value)> {
         node_port: None,
         target_port: crate::servers::ACCEPT,
         endpoints,
+        node: FAR_NAME,
     };
     wanted.requests()
 }
@@ -73,7 +77,7 @@ pub fn filler_address(number: usize) -> SocketAddr {
 /// The requests that change all endpoints of a slice to one of two disjoint sets, whose addresses begin
 /// with what [`side_prefix`] says.
 pub fn change(name: &str, side: usize) -> (String, Value) {
-    (format!("{SLICES}/{name}"), json!({"endpoints": endpoints(&side_endpoints(side))}))
+    (format!("{SLICES}/{name}"), json!({"endpoints": endpoints(&side_endpoints(side), FAR_NAME)}))
 }
 
 pub fn side_endpoints(side: usize) -> Vec<IpAddr> {

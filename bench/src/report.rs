@@ -23,10 +23,16 @@ impl Product {
 
 #[derive(Default)]
 pub struct Report {
+    /// There are no peers to compare with.
+    alone: bool,
     rows: Vec<(String, &'static str, [String; 3])>,
 }
 
 impl Report {
+    pub fn new(alone: bool) -> Self {
+        Self { alone, ..Self::default() }
+    }
+
     /// Puts a value into its row, which is made if it is not there, and says it at once.
     pub fn put(&mut self, figure: &str, reach: &'static str, product: Product, value: impl ToString) {
         let value = value.to_string();
@@ -45,6 +51,9 @@ impl Report {
         for (figure, reach, values) in &self.rows {
             let mut line = vec![figure.clone(), (*reach).to_owned()];
             line.extend(values.iter().cloned());
+            if self.alone {
+                line[3..].fill("skipped: run bench/peers".to_owned());
+            }
             lines.push(line);
         }
         let widths: Vec<usize> =

@@ -1,5 +1,6 @@
 //! One run: the LAN, the API server, what is compared, and growing numbers of Services.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use rand::Rng;
 use crate::api::Api;
 use crate::arms::{Effort, Ratio};
 use crate::dialer::Dialer;
-use crate::lan::{Lan, backend_ip};
+use crate::lan::{FAR_NAME, Lan, Node, backend_ip, far_ip};
 use crate::objects::{ENDPOINTS, Wanted, filler, filler_address, side_endpoints};
 use crate::products::{self, Pins};
 use crate::report::{Product, Report, peers};
@@ -70,7 +71,7 @@ impl Suite {
             _ => Api::embedded(dir.path())?,
         };
         let pins = Pins::new(dir.path());
-        let report = Report::default();
+        let report = Report::new(peers.is_none());
         let mut suite = Self {
             agent: None,
             pins,
@@ -93,6 +94,7 @@ impl Suite {
         for node in &self.lan.nodes {
             self.api.register(node.name, &node.ip().to_string())?;
         }
+        self.api.register(FAR_NAME, &far_ip().to_string())?;
         let backends: Vec<_> = (0..ENDPOINTS).map(backend_ip).collect();
         let mut wanted = vec![
             special("probe", 1, servers::ANSWER, side_endpoints(0)),
@@ -102,12 +104,11 @@ impl Suite {
         for (i, name) in churned.iter().enumerate() {
             wanted.push(special(name, 100 + i, servers::ANSWER, side_endpoints(0)));
         }
-        for (product, port) in figures::NODE_PORTS {
-            if let Some(node) = self.lan.nodes.iter().find(|n| n.name == product.node()) {
-                let service =
-                    special(node.name, usize::from(port - 30070), servers::ANSWER, vec![node.server_ip()]);
-                wanted.push(Wanted { node_port: Some(port), ..service });
-            }
+        let ported: Vec<(String, &str, u16, IpAddr)> =
+            self.lan.nodes.iter().flat_map(node_ports_of).collect();
+        for (name, node, port, backend) in &ported {
+            let service = special(name, usize::from(port - 30_000), servers::ANSWER, vec![*backend]);
+            wanted.push(Wanted { node_port: Some(*port), node, ..service });
         }
         self.api.create(wanted.iter().map(Wanted::requests))
     }
@@ -137,7 +138,8 @@ impl Suite {
                 figures::changes(self, size)?;
             }
             if size == self.plan.sizes[0] {
-                figures::node_ports(self)?;
+                figures::node_ports(self, "the same node", 0)?;
+                figures::node_ports(self, "another node", figures::FAR_PORTS)?;
                 figures::throughput(self)?;
             }
             if size == 1000 {
@@ -206,9 +208,18 @@ impl Suite {
     }
 }
 
-fn special(name: &str, number: usize, target_port: u16, endpoints: Vec<std::net::IpAddr>) -> Wanted<'_> {
+/// A node's Services with node ports: by name, where the backend is, the port, the backend.
+fn node_ports_of(node: &Node) -> Vec<(String, &'static str, u16, IpAddr)> {
+    let Some(port) = figures::node_port(node.name) else { return Vec::new() };
+    vec![
+        (format!("{}-here", node.name), node.name, port, node.server_ip()),
+        (format!("{}-far", node.name), FAR_NAME, port + figures::FAR_PORTS, backend_ip(50)),
+    ]
+}
+
+fn special(name: &str, number: usize, target_port: u16, endpoints: Vec<IpAddr>) -> Wanted<'_> {
     let ip = figures::special_ip(number);
-    Wanted { name, ip, node_port: None, target_port, endpoints }
+    Wanted { name, ip, node_port: None, target_port, endpoints, node: FAR_NAME }
 }
 
 /// Waits until the last Service answers, and a sample of the others.
