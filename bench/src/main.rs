@@ -1,6 +1,6 @@
 //! Ratios of Daymark and kube-proxy to what traffic costs without them, on this machine.
 //!
-//! `daymark-bench [quick|full|embedded|up|pods]...`; without a word, quick. Needs root and `daymark` beside this
+//! `daymark-bench [quick|large|full|embedded|up|pods]...`; without a word, quick. Needs root and `daymark` beside this
 //! program. Everything runs in network namespaces of its own. How it is measured: bench/README.md.
 
 mod api;
@@ -36,12 +36,15 @@ fn main() -> Result<()> {
     for word in if words.is_empty() { &["quick"][..] } else { &words[..] } {
         match *word {
             "quick" => suite(quick())?,
+            "large" => suite(large())?,
             "full" => suite(full())?,
             "embedded" => suite(Plan { embedded: true, rivals: Vec::new(), ..full() })?,
             "up" => timing::up()?,
             "pods" => timing::pods()?,
             unknown => {
-                bail!("there is no benchmark {unknown:?}; there are quick, full, embedded, up and pods")
+                bail!(
+                    "there is no benchmark {unknown:?}; there are quick, large, full, embedded, up and pods"
+                )
             }
         }
     }
@@ -68,6 +71,11 @@ fn quick() -> Plan {
         churn: Duration::from_secs(10),
         embedded: false,
     }
+}
+
+/// About five minutes.
+fn large() -> Plan {
+    Plan { sizes: vec![1, 10_000], rivals: vec![(Product::Nftables, 10_000)], ..quick() }
 }
 
 /// About half an hour.

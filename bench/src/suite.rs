@@ -51,6 +51,8 @@ pub struct Suite {
     loaded: usize,
     /// kube-proxies whose rules are in place.
     pub ruled: Vec<Product>,
+    /// Of the probe's endpoints; see [`crate::objects::side_endpoints`].
+    pub side: usize,
     /// The ratio of connects at the first size.
     pub first: Option<Ratio>,
 }
@@ -83,6 +85,7 @@ impl Suite {
             dir,
             loaded: 0,
             ruled: Vec::new(),
+            side: 0,
             first: None,
         };
         suite.prepare()?;
@@ -153,8 +156,14 @@ impl Suite {
     fn start_agent(&mut self, size: usize) -> Result<()> {
         self.agent = None;
         self.pins.clear();
-        let began = Instant::now();
         let node = self.lan.node("daymark").context("our node")?;
+        // The kernel detaches programs a little after their pins are gone.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while node.client.connects(filler_address(0))? {
+            ensure!(Instant::now() < deadline, "the programs of the agent before stay attached");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let began = Instant::now();
         self.agent = Some(products::agent(node, &self.api.kubeconfig, &self.pins, self.dir.path())?);
         if let Err(why) = programmed(&mut node.client, size) {
             let log = std::fs::read_to_string(self.dir.path().join("agent.log")).unwrap_or_default();
