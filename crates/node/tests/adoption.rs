@@ -65,6 +65,9 @@ fn a_killed_owner_leaves_its_containers_to_the_next() {
         assert_eq!(exit.code, 3);
         assert!(log(&runtime, &short.id).await.contains("gone"));
         pid(main);
+        while log(&runtime, &main.id).await.lines().count() <= 40 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         let mut session = runtime
             .exec(
                 &main.id,
