@@ -1,7 +1,7 @@
 // Extract prints the facts of the Kubernetes API types that the schema table holds: field names,
 // types, protobuf numbers, merge rules. It reads the source of the published modules and copies no prose.
 //
-//	extract API_DIR APIMACHINERY_DIR > types.txt
+//	extract API_DIR APIMACHINERY_DIR APIEXTENSIONS_DIR > types.txt
 package main
 
 import (
@@ -18,8 +18,11 @@ import (
 	"strings"
 )
 
-// Directory under k8s.io/api and the group that it serves.
+const extensions = "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+
+// Directory under k8s.io/api, or a whole import path, and the group that it serves.
 var served = [][2]string{
+	{extensions, "apiextensions.k8s.io"},
 	{"core/v1", ""}, {"apps/v1", "apps"}, {"batch/v1", "batch"},
 	{"autoscaling/v1", "autoscaling"}, {"autoscaling/v2", "autoscaling"},
 	{"networking/v1", "networking.k8s.io"}, {"discovery/v1", "discovery.k8s.io"},
@@ -41,6 +44,9 @@ var special = map[string]string{
 	"k8s.io/apimachinery/pkg/api/resource.Quantity":   "Quantity",
 	"k8s.io/apimachinery/pkg/util/intstr.IntOrString": "IntOrString",
 	"k8s.io/apimachinery/pkg/runtime.RawExtension":    "RawExtension",
+	// A schema or something simpler: any JSON.
+	extensions + ".JSON": "RawExtension", extensions + ".JSONSchemaPropsOrArray": "RawExtension",
+	extensions + ".JSONSchemaPropsOrBool": "RawExtension", extensions + ".JSONSchemaPropsOrStringArray": "RawExtension",
 }
 
 type pkg struct {
@@ -60,10 +66,14 @@ var (
 
 func main() {
 	roots["k8s.io/api"], roots["k8s.io/apimachinery"] = os.Args[1], os.Args[2]
+	roots["k8s.io/apiextensions-apiserver"] = os.Args[3]
 	out := bufio.NewWriter(os.Stdout)
 	defer out.Flush()
 	for _, s := range served {
-		path := "k8s.io/api/" + s[0]
+		path := s[0]
+		if path != extensions {
+			path = "k8s.io/api/" + path
+		}
 		fmt.Fprintf(out, "G %s %s %s\n", dash(s[1]), filepath.Base(s[0]), short(path))
 		p := load(path)
 		for _, name := range sorted(p.types) {

@@ -26,7 +26,8 @@ fn extract_types(scratch: &std::path::Path, extract: &std::path::Path) -> Result
     fs::write(scratch.join("go.mod"), "module scratch\n").context("writing go.mod")?;
     let api = go::module(scratch, "k8s.io/api")?;
     let machinery = go::module(scratch, "k8s.io/apimachinery")?;
+    let extensions = go::module(scratch, "k8s.io/apiextensions-apiserver")?;
     let program = extract.join("main.go");
     let program = program.to_str().context("the path is not UTF-8")?;
-    go::run(scratch, &["run", program, &api, &machinery], None)
+    go::run(scratch, &["run", program, &api, &machinery, &extensions], None)
 }

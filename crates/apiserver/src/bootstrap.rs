@@ -31,6 +31,7 @@ fn target(group: &str, plural: &str, object: &Value) -> Result<Target, ApiError>
     let text = |pointer| crate::registry::object::text(object, pointer).to_owned();
     let resource = schema()
         .resource(group, "v1", plural)
+        .cloned()
         .ok_or_else(|| ApiError::internal(format!("the schema has no {plural}")))?;
     Ok(Target {
         resource,

@@ -3,6 +3,7 @@
 
 pub mod apply;
 pub mod bootstrap;
+pub mod custom;
 pub mod discovery;
 pub mod error;
 pub mod http;

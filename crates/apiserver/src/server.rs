@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::custom::keeper;
 use crate::http::listen::{self, bind, read_pair, roots, server_tls};
 use crate::http::route::App;
 use crate::kinds::AllocatorConfig;
@@ -91,7 +92,8 @@ impl Server {
             addresses.push(listener.local_addr()?);
             tasks.spawn(listen::serve(listener, tls.clone(), app.clone(), tasks.clone()));
         }
-        tasks.spawn(upkeep::run(app.registry.store.clone(), shutdown));
+        tasks.spawn(upkeep::run(app.registry.store.clone(), shutdown.clone()));
+        tasks.spawn(keeper::run(app.clone(), shutdown));
         tasks.close();
         tracing::info!(?addresses, revision = app.registry.store.revision(), "the API server listens");
         Ok(Self { app, tasks, addresses })

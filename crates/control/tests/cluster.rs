@@ -112,6 +112,42 @@ async fn namespaces_come_furnished_and_go_empty() {
         .await;
 }
 
+const DEFINITION: &str = "
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: boats.example.org}
+spec:
+  group: example.org
+  scope: Namespaced
+  names: {plural: boats, kind: Boat}
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn custom_resources_own_are_owned_and_go_with_their_namespace() {
+    let cluster = Cluster::start().await;
+    cluster.apply(DEFINITION).await;
+    cluster.kubectl("wait --for condition=established crd/boats.example.org --timeout=20s").await;
+    cluster.kubectl("create namespace harbour").await;
+    let boat = "apiVersion: example.org/v1\nkind: Boat\nmetadata: {name: tug, namespace: harbour}\n";
+    cluster.apply(boat).await;
+    let uid = cluster.kubectl("get boat tug -n harbour -o jsonpath={.metadata.uid}").await;
+    let owner =
+        format!("ownerReferences: [{{apiVersion: example.org/v1, kind: Boat, name: tug, uid: {uid}}}]");
+    let cargo =
+        format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: cargo, namespace: harbour, {owner}}}\n");
+    cluster.apply(&cargo).await;
+    cluster.kubectl("delete boat tug -n harbour").await;
+    cluster.until("get configmaps -n harbour -o name", |said| !said.contains("cargo")).await;
+    cluster.apply(boat).await;
+    cluster.kubectl("delete namespace harbour --timeout=30s").await;
+    cluster.until("get boats -A -o name", |said| !said.contains("tug")).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_nodes_pods_are_replaced() {
     let cluster = Cluster::start().await;

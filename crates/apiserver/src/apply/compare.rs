@@ -97,8 +97,8 @@ pub(super) fn is_hollow(value: &Value) -> bool {
 }
 
 /// A list's items by name; of several with one name the last counts.
-fn named_items(shape: Shape, list: Option<&Value>) -> Vec<(String, &Value)> {
-    let mut named: Vec<(String, &Value)> = Vec::new();
+fn named_items<'v>(shape: Shape, list: Option<&'v Value>) -> Vec<(String, &'v Value)> {
+    let mut named: Vec<(String, &'v Value)> = Vec::new();
     for item in list.and_then(Value::as_array).into_iter().flatten() {
         let Ok(name) = shape.item_name(item) else { continue };
         match named.iter_mut().find(|(other, _)| *other == name) {

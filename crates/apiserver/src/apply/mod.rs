@@ -18,12 +18,37 @@ mod tests;
 
 use serde_json::{Map, Value};
 
+use crate::custom::Custom;
 use crate::error::ApiError;
-use crate::schema::{Gvk, schema};
+use crate::schema::{Gvk, Resource, schema};
 use compare::compare;
 use managers::{Identity, Managers, Operation};
 use set::Set;
 use shape::Shape;
+
+/// What apply must know of a kind.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind<'a> {
+    gvk: Gvk<'a>,
+    custom: Option<&'a Custom>,
+    has_status: bool,
+}
+
+impl<'a> From<Gvk<'a>> for Kind<'a> {
+    fn from(gvk: Gvk<'a>) -> Self {
+        match schema().by_kind(gvk.group, gvk.version, gvk.kind) {
+            Some(resource) => resource.into(),
+            None => Self { gvk, custom: None, has_status: false },
+        }
+    }
+}
+
+impl<'a> From<&'a Resource> for Kind<'a> {
+    fn from(resource: &'a Resource) -> Self {
+        let has_status = resource.subresources.contains(&"status");
+        Self { gvk: resource.gvk(), custom: resource.custom.as_deref(), has_status }
+    }
+}
 
 /// Who owns what was there before anything was tracked.
 const BEFORE_FIRST_APPLY: &str = "before-first-apply";
@@ -32,8 +57,8 @@ const BEFORE_FIRST_APPLY: &str = "before-first-apply";
 /// with its `managedFields`. `now` is an RFC 3339 time. Conflicts with other managers are a 409 with one
 /// cause each, unless `force` takes their fields over. What `config` leaves out and only this manager
 /// applied before, is removed.
-pub fn apply(
-    gvk: Gvk<'_>,
+pub fn apply<'a>(
+    kind: impl Into<Kind<'a>>,
     live: Option<&Value>,
     config: &Value,
     manager: &str,
@@ -41,12 +66,13 @@ pub fn apply(
     subresource: &str,
     now: &str,
 ) -> Result<Value, ApiError> {
-    let root = Shape::of_kind(gvk);
+    let kind = kind.into();
+    let (gvk, root) = (kind.gvk, Shape::of_kind(kind));
     if config.pointer("/metadata/managedFields").is_some_and(|m| !m.is_null()) {
         return Err(ApiError::bad_request("metadata.managedFields must be nil"));
     }
     validate::validate(root, gvk, config)?;
-    let reset = reset_fields(gvk, subresource);
+    let reset = reset_fields(kind, subresource);
     let mut config = config.clone();
     if let Value::Object(config) = &mut config {
         config.retain(|name, _| !reset.contains(&name.as_str()));
@@ -90,15 +116,16 @@ pub fn apply(
 /// `manager` now and to nobody else. A client may empty the list (`[]` or `[{}]`) to start over, or edit
 /// it; a list that it leaves out stays as it was. An object that nobody tracks yet is tracked from its
 /// creation or its first apply on.
-pub fn track(
-    gvk: Gvk<'_>,
+pub fn track<'a>(
+    kind: impl Into<Kind<'a>>,
     old: Option<&Value>,
     new: &mut Value,
     manager: &str,
     subresource: &str,
     now: &str,
 ) {
-    let root = Shape::of_kind(gvk);
+    let kind = kind.into();
+    let (gvk, root) = (kind.gvk, Shape::of_kind(kind));
     let mut before = old.cloned().unwrap_or_else(|| blank(gvk));
     let recorded = take_managed_fields(&mut before);
     let given = take_managed_fields(new);
@@ -113,7 +140,7 @@ pub fn track(
     if !untracked {
         let api_version = gvk.api_version();
         let own = Identity::new(manager, Operation::Update, &api_version, subresource);
-        let reset = reset_fields(gvk, subresource);
+        let reset = reset_fields(kind, subresource);
         managers.record(own, &api_version, &compare(root, &before, new), reset, now);
         managers.cap();
     }
@@ -121,11 +148,9 @@ pub fn track(
 }
 
 /// What a request to that subresource (or none) cannot write, and so cannot own.
-fn reset_fields(gvk: Gvk<'_>, subresource: &str) -> &'static [&'static str] {
-    let resource = schema().by_kind(gvk.group, gvk.version, gvk.kind);
-    let has_status = resource.is_some_and(|resource| resource.subresources.contains(&"status"));
+fn reset_fields(kind: Kind<'_>, subresource: &str) -> &'static [&'static str] {
     match subresource {
-        "" if has_status => &["status"],
+        "" if kind.has_status => &["status"],
         "status" => &["spec"],
         _ => &[],
     }

@@ -169,7 +169,7 @@ pub(super) fn of_value(shape: Shape, value: &Value) -> Set {
                 let inner = shape.member(name);
                 let below = of_value(inner, value);
                 let empty = value.is_null() || value.as_object().is_some_and(Map::is_empty);
-                let entry = matches!(shape, Shape::Map(_)) && !shape.declares(name);
+                let entry = shape.is_entry(name);
                 let leaf = !inner.has_members(value) && !listlike(inner, value);
                 set.steps.insert(format!("f:{name}"), Step { member: leaf || empty || entry, below });
             }

@@ -2,11 +2,13 @@
 
 use serde_json::Value;
 
-use crate::schema::{Field, Gvk, ListKind, Schema, Ty, Type, schema};
+use super::Kind;
+use crate::custom::structural::{Additional, List, Structural};
+use crate::schema::{Field, ListKind, Schema, Ty, Type, schema};
 
 /// What merging does with a value.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Shape {
+pub(super) enum Shape<'a> {
     /// Owned and replaced as a whole: scalars, atomic lists, maps and structs.
     Leaf(&'static Ty),
     /// A struct; `kind` if it also has `apiVersion` and `kind`.
@@ -17,6 +19,10 @@ pub(super) enum Shape {
     Set(&'static Ty),
     /// A list of structs told apart by keys.
     Keyed(&'static Type, &'static Field),
+    /// The root of a custom resource, or an embedded one.
+    Resource(&'a Structural),
+    /// An object, list or scalar of a custom resource.
+    Custom(&'a Structural),
     /// Nothing is known: objects are merged by name, everything else is a leaf.
     Open,
     /// A field that the type doesn't have.
@@ -25,15 +31,18 @@ pub(super) enum Shape {
 
 static STRING: Ty = Ty::String(None);
 
-impl Shape {
+impl<'a> Shape<'a> {
     /// The shape of an object of that kind.
-    pub fn of_kind(gvk: Gvk<'_>) -> Shape {
+    pub fn of_kind(kind: Kind<'a>) -> Self {
         let schema: &'static Schema = schema();
-        schema.type_of(gvk).map_or(Shape::Open, Shape::Struct)
+        match kind.custom {
+            Some(custom) => Shape::Resource(&custom.schema),
+            None => schema.type_of(kind.gvk).map_or(Shape::Open, Shape::Struct),
+        }
     }
 
     /// The shape of a struct's or map's member.
-    pub fn member(self, name: &str) -> Shape {
+    pub fn member(self, name: &str) -> Shape<'a> {
         let schema: &'static Schema = schema();
         match self {
             Shape::Struct(ty) if ty.is_kind && (name == "apiVersion" || name == "kind") => {
@@ -41,6 +50,12 @@ impl Shape {
             }
             Shape::Struct(ty) => schema.field(ty, name).map_or(Shape::Unknown, of_field),
             Shape::Map(of) => of_ty(of),
+            Shape::Resource(_) if name == "apiVersion" || name == "kind" => Shape::Leaf(&STRING),
+            Shape::Resource(_) if name == "metadata" => schema.metadata().map_or(Shape::Open, Shape::Struct),
+            Shape::Resource(of) | Shape::Custom(of) => match of.properties.get(name) {
+                Some(of) => of_structural(of),
+                None => additional(of),
+            },
             Shape::Open => Shape::Open,
             _ => Shape::Unknown,
         }
@@ -48,14 +63,28 @@ impl Shape {
 
     /// Whether the member is a declared field, not an entry of a map.
     pub fn declares(self, name: &str) -> bool {
-        matches!(self, Shape::Struct(_)) && !matches!(self.member(name), Shape::Unknown)
+        match self {
+            Shape::Struct(_) | Shape::Resource(_) => !matches!(self.member(name), Shape::Unknown),
+            Shape::Custom(of) => of.properties.contains_key(name),
+            _ => false,
+        }
+    }
+
+    /// Whether the member is an entry of a map.
+    pub fn is_entry(self, name: &str) -> bool {
+        match self {
+            Shape::Map(_) => true,
+            Shape::Custom(of) => matches!(of.additional, Some(Additional::Of(_))) && !self.declares(name),
+            _ => false,
+        }
     }
 
     /// The shape of a list's items.
-    pub fn item(self) -> Shape {
+    pub fn item(self) -> Shape<'a> {
         match self {
             Shape::Set(of) => Shape::Leaf(of),
             Shape::Keyed(_, Field { ty: Ty::List(of), .. }) => of_ty(of),
+            Shape::Custom(Structural { items: Some(of), .. }) => of_structural(of),
             Shape::Open => Shape::Open,
             _ => Shape::Unknown,
         }
@@ -64,13 +93,27 @@ impl Shape {
     /// Whether `value` has parts with owners of their own.
     pub fn has_members(self, value: &Value) -> bool {
         match self {
-            Shape::Struct(_) | Shape::Map(_) | Shape::Open => value.is_object(),
+            Shape::Struct(_) | Shape::Map(_) | Shape::Open | Shape::Resource(_) => value.is_object(),
+            Shape::Custom(of) => value.is_object() && !of.atomic,
             _ => false,
         }
     }
 
     pub fn has_items(self, value: &Value) -> bool {
-        matches!(self, Shape::Set(_) | Shape::Keyed(..)) && value.is_array()
+        match self {
+            Shape::Set(_) | Shape::Keyed(..) => value.is_array(),
+            Shape::Custom(of) => value.is_array() && of.list != List::Atomic,
+            _ => false,
+        }
+    }
+
+    /// Whether items are told apart by keys.
+    pub fn is_keyed(self) -> bool {
+        match self {
+            Shape::Keyed(..) => true,
+            Shape::Custom(of) => matches!(of.list, List::Map(_)),
+            _ => false,
+        }
     }
 
     /// The name of an item among its siblings, as field sets write it: `k:{"name":"web"}` or `v:"x"`.
@@ -89,6 +132,18 @@ impl Shape {
                 let entries: serde_json::Map<String, Value> =
                     named.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
                 Ok(format!("k:{}", Value::Object(entries)))
+            }
+            Shape::Custom(Structural { list: List::Map(keys), items: Some(of), .. }) => {
+                let mut named = serde_json::Map::new();
+                let mut keys: Vec<&String> = keys.iter().collect();
+                keys.sort();
+                for key in keys {
+                    let default = of.properties.get(key).and_then(|key| key.default.as_ref());
+                    let value =
+                        item.get(key).filter(|v| !v.is_null()).or(default).ok_or_else(|| key.clone())?;
+                    named.insert(key.clone(), value.clone());
+                }
+                Ok(format!("k:{}", Value::Object(named)))
             }
             _ => Ok(format!("v:{item}")),
         }
@@ -109,7 +164,24 @@ fn key_default(ty: &Type, key: &str) -> Option<Value> {
     }
 }
 
-fn of_field(field: &'static Field) -> Shape {
+fn of_structural(of: &Structural) -> Shape<'_> {
+    if of.embedded {
+        return Shape::Resource(of);
+    }
+    if of.ty.is_empty() && of.preserve { Shape::Open } else { Shape::Custom(of) }
+}
+
+/// The shape of members that no property names.
+fn additional(of: &Structural) -> Shape<'_> {
+    match &of.additional {
+        Some(Additional::Of(of)) => of_structural(of),
+        Some(Additional::Any) => Shape::Open,
+        None if of.preserve => Shape::Open,
+        None => Shape::Unknown,
+    }
+}
+
+fn of_field(field: &'static Field) -> Shape<'static> {
     let schema: &'static Schema = schema();
     match (&field.ty, field.atomic) {
         (ty, Some(true)) => Shape::Leaf(ty),
@@ -123,7 +195,7 @@ fn of_field(field: &'static Field) -> Shape {
     }
 }
 
-fn of_ty(ty: &'static Ty) -> Shape {
+fn of_ty(ty: &'static Ty) -> Shape<'static> {
     let schema: &'static Schema = schema();
     match ty {
         Ty::Struct(id) if !schema.get(*id).atomic => Shape::Struct(schema.get(*id)),

@@ -30,10 +30,24 @@ fn check(shape: Shape, value: &Value, path: String) -> Result<(), String> {
             map.iter().try_for_each(|(name, value)| check(Shape::Open, value, format!("{path}.{name}")))
         }
         (Shape::Open, _) => Ok(()),
-        (Shape::Struct(_) | Shape::Map(_), Value::Object(map)) => map
+        (Shape::Resource(_) | Shape::Struct(_) | Shape::Map(_), Value::Object(map)) => map
             .iter()
             .try_for_each(|(name, value)| check(shape.member(name), value, format!("{path}.{name}"))),
-        (Shape::Struct(_) | Shape::Map(_), _) => mismatch("map"),
+        (Shape::Resource(_) | Shape::Struct(_) | Shape::Map(_), _) => mismatch("map"),
+        (Shape::Custom(of), Value::Array(items)) if of.ty == "array" && shape.has_items(value) => {
+            check_items(shape, items, &path)
+        }
+        (Shape::Custom(of), Value::Object(map)) if of.ty == "object" => map
+            .iter()
+            .try_for_each(|(name, value)| check(shape.member(name), value, format!("{path}.{name}"))),
+        (Shape::Custom(of), _) => match (of.ty.as_str(), value) {
+            ("object", value) if !value.is_object() => mismatch("map"),
+            ("array", value) if !value.is_array() => mismatch("list"),
+            ("string", value) if !value.is_string() => mismatch("string"),
+            ("boolean", value) if !value.is_boolean() => mismatch("boolean"),
+            ("integer" | "number", value) if !value.is_number() => mismatch("numeric (int or float)"),
+            _ => Ok(()),
+        },
         (Shape::Set(_) | Shape::Keyed(..), Value::Array(items)) => check_items(shape, items, &path),
         (Shape::Set(_) | Shape::Keyed(..), _) => mismatch("list"),
         (Shape::Leaf(ty), _) => match wanted(ty, value) {
@@ -46,7 +60,7 @@ fn check(shape: Shape, value: &Value, path: String) -> Result<(), String> {
 fn check_items(shape: Shape, items: &[Value], path: &str) -> Result<(), String> {
     let mut seen: Vec<String> = Vec::with_capacity(items.len());
     for (i, item) in items.iter().enumerate() {
-        if matches!(shape, Shape::Keyed(..)) && !item.is_object() {
+        if shape.is_keyed() && !item.is_object() {
             return Err(format!(
                 "{path}: element {i}: associative list with keys may not have non-map elements"
             ));

@@ -5,16 +5,17 @@ mod tests;
 
 use serde_json::{Map, Value, json};
 
-use crate::schema::{Resource, schema};
+use crate::custom::Served;
+use crate::schema::Resource;
 
 /// `/api` as `APIGroupDiscoveryList` (`apidiscovery.k8s.io/v2`).
-pub fn aggregated_core() -> Value {
-    aggregated(|group| group.is_empty())
+pub fn aggregated_core(served: &Served) -> Value {
+    aggregated(served, |group| group.is_empty())
 }
 
 /// `/apis` as `APIGroupDiscoveryList` (`apidiscovery.k8s.io/v2`).
-pub fn aggregated_groups() -> Value {
-    aggregated(|group| !group.is_empty())
+pub fn aggregated_groups(served: &Served) -> Value {
+    aggregated(served, |group| !group.is_empty())
 }
 
 /// `/api`: `APIVersions`; `address` is what clients dial, as in `192.0.2.1:6443`.
@@ -27,35 +28,36 @@ pub fn legacy_core(address: &str) -> Value {
 }
 
 /// `/apis`: `APIGroupList`.
-pub fn legacy_groups() -> Value {
-    let groups: Vec<Value> = groups().into_iter().filter(|group| !group.is_empty()).map(api_group).collect();
+pub fn legacy_groups(served: &Served) -> Value {
+    let named = groups(served).into_iter().filter(|group| !group.is_empty());
+    let groups: Vec<Value> = named.map(|group| api_group(served, group)).collect();
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 }
 
 /// `/apis/GROUP`: `APIGroup`.
-pub fn legacy_group(group: &str) -> Option<Value> {
-    let group = groups().into_iter().find(|known| !known.is_empty() && *known == group)?;
+pub fn legacy_group(served: &Served, group: &str) -> Option<Value> {
+    let group = groups(served).into_iter().find(|known| !known.is_empty() && *known == group)?;
     let mut document = json!({"kind": "APIGroup", "apiVersion": "v1"});
-    if let (Value::Object(document), Value::Object(fields)) = (&mut document, api_group(group)) {
+    if let (Value::Object(document), Value::Object(fields)) = (&mut document, api_group(served, group)) {
         document.extend(fields);
     }
     Some(document)
 }
 
 /// `/api/v1` and `/apis/GROUP/VERSION`: `APIResourceList`.
-pub fn legacy_resources(group: &str, version: &str) -> Option<Value> {
-    let served: Vec<&Resource> = resources(group, version).collect();
-    let group_version = served.first()?.api_version();
-    let listed: Vec<Value> = served.into_iter().flat_map(api_resources).collect();
+pub fn legacy_resources(served: &Served, group: &str, version: &str) -> Option<Value> {
+    let found: Vec<&Resource> = resources(served, group, version).collect();
+    let group_version = found.first()?.api_version();
+    let listed: Vec<Value> = found.into_iter().flat_map(api_resources).collect();
     Some(json!({
         "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": listed,
     }))
 }
 
 /// Each group once, in the table's order.
-fn groups() -> Vec<&'static str> {
+fn groups(served: &Served) -> Vec<&'static str> {
     let mut found: Vec<&'static str> = Vec::new();
-    for (group, _) in schema().group_versions() {
+    for (group, _) in served.group_versions() {
         if !found.contains(&group) {
             found.push(group);
         }
@@ -64,26 +66,32 @@ fn groups() -> Vec<&'static str> {
 }
 
 /// The versions of a group, the preferred one first.
-fn versions(group: &str) -> Vec<&'static str> {
-    schema().group_versions().into_iter().filter(|(g, _)| *g == group).map(|(_, version)| version).collect()
+fn versions(served: &Served, group: &str) -> Vec<&'static str> {
+    served.group_versions().into_iter().filter(|(g, _)| *g == group).map(|(_, version)| version).collect()
 }
 
-fn resources<'a>(group: &'a str, version: &'a str) -> impl Iterator<Item = &'static Resource> + use<'a> {
-    schema().resources().iter().filter(move |r| r.group == group && r.version == version)
+fn resources<'a>(
+    served: &'a Served,
+    group: &'a str,
+    version: &'a str,
+) -> impl Iterator<Item = &'a Resource> + use<'a> {
+    let of = move |r: &&Resource| r.group == group && r.version == version;
+    served.resources().iter().map(|resource| &**resource).filter(of)
 }
 
-fn aggregated(wanted: fn(&str) -> bool) -> Value {
-    let items: Vec<Value> = groups().into_iter().filter(|group| wanted(group)).map(group_discovery).collect();
+fn aggregated(served: &Served, wanted: fn(&str) -> bool) -> Value {
+    let found = groups(served).into_iter().filter(|group| wanted(group));
+    let items: Vec<Value> = found.map(|group| group_discovery(served, group)).collect();
     json!({
         "kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items,
     })
 }
 
-fn group_discovery(group: &'static str) -> Value {
-    let versions: Vec<Value> = versions(group)
+fn group_discovery(served: &Served, group: &'static str) -> Value {
+    let versions: Vec<Value> = versions(served, group)
         .into_iter()
         .map(|version| {
-            let resources: Vec<Value> = resources(group, version).map(resource_discovery).collect();
+            let resources: Vec<Value> = resources(served, group, version).map(resource_discovery).collect();
             json!({"version": version, "resources": resources, "freshness": "Current"})
         })
         .collect();
@@ -130,8 +138,8 @@ fn put_names(entry: &mut Map<String, Value>, resource: &Resource) {
     }
 }
 
-fn api_group(group: &'static str) -> Value {
-    let versions: Vec<Value> = versions(group)
+fn api_group(served: &Served, group: &'static str) -> Value {
+    let versions: Vec<Value> = versions(served, group)
         .into_iter()
         .map(|version| json!({"groupVersion": format!("{group}/{version}"), "version": version}))
         .collect();

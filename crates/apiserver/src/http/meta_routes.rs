@@ -36,10 +36,12 @@ pub fn handle(
     let trimmed = path.trim_matches('/');
     let parts: Vec<&str> = trimmed.split('/').collect();
     match parts.as_slice() {
-        [""] => Ok(respond::value(200, &json!({"paths": paths()}), Format::JSON)),
+        [""] => Ok(respond::value(200, &json!({"paths": paths(app)}), Format::JSON)),
         ["version"] => Ok(respond::value(200, &version(), Format { pretty: true, ..Format::JSON })),
-        ["openapi", "v3"] => Ok(respond::value(200, &openapi::index(), Format::JSON)),
-        ["openapi", "v3", ..] => openapi_document(&trimmed["openapi/v3/".len()..], request.headers()),
+        ["openapi", "v3"] => {
+            Ok(respond::value(200, &openapi::index(&app.registry.catalog.now()), Format::JSON))
+        }
+        ["openapi", "v3", ..] => openapi_document(app, &trimmed["openapi/v3/".len()..], request.headers()),
         _ => discover(app, &parts, request.headers(), query.flag("pretty")),
     }
 }
@@ -54,14 +56,15 @@ fn discover(
     let accept = accept.join(",");
     let aggregated =
         accept.split(',').any(|a| a.contains(AGGREGATED) && a.contains("v=v2") && !a.contains("beta"));
+    let served = &app.registry.catalog.now();
     let found = match parts {
-        ["api"] if aggregated => return cached(discovery::aggregated_core(), headers),
-        ["apis"] if aggregated => return cached(discovery::aggregated_groups(), headers),
+        ["api"] if aggregated => return cached(discovery::aggregated_core(served), headers),
+        ["apis"] if aggregated => return cached(discovery::aggregated_groups(served), headers),
         ["api"] => Some(discovery::legacy_core(&app.address)),
-        ["apis"] => Some(discovery::legacy_groups()),
-        ["api", version] => discovery::legacy_resources("", version),
-        ["apis", group] => discovery::legacy_group(group),
-        ["apis", group, version] => discovery::legacy_resources(group, version),
+        ["apis"] => Some(discovery::legacy_groups(served)),
+        ["api", version] => discovery::legacy_resources(served, "", version),
+        ["apis", group] => discovery::legacy_group(served, group),
+        ["apis", group, version] => discovery::legacy_resources(served, group, version),
         _ => None,
     };
     let document = found.ok_or_else(not_served)?;
@@ -75,8 +78,8 @@ fn cached(document: Value, headers: &HeaderMap) -> Result<Response<Body>, ApiErr
     Ok(with_etag(&body, respond::bytes(200, media_type, body.clone()), headers))
 }
 
-fn openapi_document(path: &str, headers: &HeaderMap) -> Result<Response<Body>, ApiError> {
-    let document = openapi::document(path).ok_or_else(not_served)?;
+fn openapi_document(app: &App, path: &str, headers: &HeaderMap) -> Result<Response<Body>, ApiError> {
+    let document = openapi::document(&app.registry.catalog.now(), path).ok_or_else(not_served)?;
     Ok(with_etag(&document.clone(), respond::bytes(200, "application/json", document), headers))
 }
 
@@ -97,9 +100,9 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02X}")).collect()
 }
 
-fn paths() -> Vec<String> {
+fn paths(app: &App) -> Vec<String> {
     let mut paths = vec!["/api".to_owned(), "/api/v1".into(), "/apis".into()];
-    for resource in crate::schema::schema().resources().iter().filter(|r| !r.group.is_empty()) {
+    for resource in app.registry.catalog.now().resources().iter().filter(|r| !r.group.is_empty()) {
         for path in [format!("/apis/{}", resource.group), format!("/apis/{}", resource.api_version())] {
             if !paths.contains(&path) {
                 paths.push(path);

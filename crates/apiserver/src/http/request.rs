@@ -1,9 +1,12 @@
 //! What a request asks for: its verb, resource, namespace, name, subresource and query.
 
+use std::sync::Arc;
+
 use http::Method;
 
+use crate::custom::Served;
 use crate::error::ApiError;
-use crate::schema::{Resource, schema};
+use crate::schema::Resource;
 
 /// The verbs of Kubernetes' authorization.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +75,7 @@ impl Query {
 /// A request for a resource.
 #[derive(Clone, Debug)]
 pub struct Target {
-    pub resource: &'static Resource,
+    pub resource: Arc<Resource>,
     /// Empty for cluster-scoped resources and for all namespaces.
     pub namespace: String,
     /// Empty for collections.
@@ -102,7 +105,7 @@ impl Target {
 
 /// Reads the path of a resource, as in `/apis/apps/v1/namespaces/default/deployments/web/scale`.
 /// `None` when no such resource is served.
-pub fn target(path: &str) -> Option<Target> {
+pub fn target_among(served: &Served, path: &str) -> Option<Target> {
     let mut segments = path.trim_start_matches('/').split('/');
     let (group, version) = match segments.next()? {
         "api" => ("", segments.next()?),
@@ -121,7 +124,7 @@ pub fn target(path: &str) -> Option<Target> {
         _ => ("", rest),
     };
     let (plural, rest) = rest.split_first()?;
-    let resource = schema().resource(group, version, plural)?;
+    let resource = served.resource(group, version, plural)?;
     if !namespace.is_empty() && !resource.namespaced {
         return None;
     }
@@ -137,13 +140,19 @@ pub fn target(path: &str) -> Option<Target> {
     }
     let known = subresource.is_empty() || resource.subresources.contains(&subresource);
     let target = || Target {
-        resource,
+        resource: resource.clone(),
         namespace: decode(namespace),
         name: decode(name),
         subresource: subresource.to_owned(),
         rest,
     };
     known.then(target)
+}
+
+/// As [`target_among`], of built-in resources alone.
+#[cfg(test)]
+pub fn target(path: &str) -> Option<Target> {
+    target_among(&Served::built_in(), path)
 }
 
 fn decode(segment: &str) -> String {

@@ -39,7 +39,7 @@ pub async fn handle(
 ) -> Result<Response<Body>, ApiError> {
     let query = Query::parse(request.uri().query().unwrap_or_default());
     let verb = target.verb(request.method(), &query).ok_or_else(wrong_method)?;
-    let resource = target.resource;
+    let resource = &target.resource;
     if !identity.may_use(resource.plural) {
         return Err(identity.refuse(verb, resource.group, resource.plural, &target.namespace, &target.name));
     }
@@ -71,7 +71,7 @@ pub async fn handle(
 }
 
 fn check_verb(verb: Verb, target: &Target) -> Result<(), ApiError> {
-    let resource = target.resource;
+    let resource = &target.resource;
     let spread = resource.namespaced && target.namespace.is_empty();
     let misplaced = match verb {
         Verb::Create => spread || (!target.name.is_empty() && target.subresource.is_empty()),
@@ -86,8 +86,8 @@ fn check_verb(verb: Verb, target: &Target) -> Result<(), ApiError> {
 }
 
 impl Asked<'_> {
-    fn resource(&self) -> &'static Resource {
-        self.target.resource
+    fn resource(&self) -> &Resource {
+        &self.target.resource
     }
 
     fn call(&self) -> Result<Call, ApiError> {
@@ -305,7 +305,7 @@ impl Asked<'_> {
                 let items: Vec<Value> = items.iter().map(watch::partial).collect();
                 ("PartialObjectMetadataList".to_owned(), "meta.k8s.io/v1".to_owned(), items)
             }
-            Shape::Plain => (format!("{}List", resource.kind), resource.api_version(), items),
+            Shape::Plain => (resource.list_kind(), resource.api_version(), items),
         };
         let list = json!({"kind": kind, "apiVersion": version, "metadata": meta, "items": items});
         Ok(respond::value(200, &list, self.format))
@@ -317,7 +317,7 @@ fn bound_pod(target: &Target, binding: &Value) -> Result<Target, ApiError> {
     if target.resource.plural == "pods" {
         return Ok(target.clone());
     }
-    let resource = schema().resource("", "v1", "pods").ok_or_else(wrong_method)?;
+    let resource = schema().resource("", "v1", "pods").ok_or_else(wrong_method)?.clone();
     let name = object::text(binding, "/metadata/name").to_owned();
     Ok(Target { resource, name, subresource: "binding".to_owned(), ..target.clone() })
 }
@@ -326,9 +326,8 @@ fn bound_pod(target: &Target, binding: &Value) -> Result<Target, ApiError> {
 fn joined(resource: &Resource, meta: &Value, items: &[Bytes]) -> Vec<u8> {
     let size: usize = items.iter().map(|i| i.len() + 1).sum();
     let mut out = Vec::with_capacity(size + 200);
-    let (kind, version) = (resource.kind, resource.api_version());
-    let head =
-        format!("{{\"kind\":\"{kind}List\",\"apiVersion\":\"{version}\",\"metadata\":{meta},\"items\":[");
+    let (kind, version) = (resource.list_kind(), resource.api_version());
+    let head = format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{version}\",\"metadata\":{meta},\"items\":[");
     out.extend_from_slice(head.as_bytes());
     for (at, item) in items.iter().enumerate() {
         if at > 0 {

@@ -5,7 +5,7 @@ use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
 
 use super::access::Identity;
-use super::request::{not_served, target};
+use super::request::{not_served, target_among};
 use super::respond::{self, Body};
 use super::{meta_routes, resource_routes};
 use crate::error::ApiError;
@@ -47,7 +47,7 @@ async fn answer(
         return Err(ApiError::new(401, "Unauthorized", "Unauthorized"));
     }
     let path = request.uri().path();
-    if let Some(target) = target(path) {
+    if let Some(target) = target_among(&app.registry.catalog.now(), path) {
         return resource_routes::handle(app, identity, target, request).await;
     }
     if is_resource_path(path) {

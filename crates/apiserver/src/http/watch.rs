@@ -131,7 +131,7 @@ async fn begin(
     options: &Options,
 ) -> Result<Begun, ((), ApiError)> {
     let fail = |e: ApiError| ((), e);
-    let prefix = storage::prefix(renderer.target.resource, &renderer.target.namespace);
+    let prefix = storage::prefix(&renderer.target.resource, &renderer.target.namespace);
     let current = registry.store.revision();
     if options.revision > current {
         let future = StoreError::Future { asked: options.revision, current };
@@ -233,11 +233,11 @@ struct Renderer {
 
 impl Renderer {
     fn is_raw(&self) -> bool {
-        self.shape == Shape::Plain && storage::answers_as_stored(self.target.resource)
+        self.shape == Shape::Plain && storage::answers_as_stored(&self.target.resource)
     }
 
     fn parse(&self, bytes: &Bytes) -> Result<Value, ApiError> {
-        Ok(storage::from_stored(self.target.resource, object::parse(bytes)?))
+        Ok(storage::from_stored(&self.target.resource, object::parse(bytes)?))
     }
 
     /// An object that was there when the watch began.
@@ -246,7 +246,7 @@ impl Renderer {
             raw("ADDED", bytes, out);
             return Ok(());
         }
-        let value = object::parse(bytes)?;
+        let value = self.parse(bytes)?;
         if self.selection.matches(&value) {
             self.line("ADDED", value, out);
         }
@@ -295,7 +295,7 @@ impl Renderer {
 
     fn table(&mut self, items: &[&Value], meta: Value) -> Value {
         let now = jiff::Timestamp::now();
-        let mut table = table::render(self.target.resource, items, meta, self.include, now);
+        let mut table = table::render(&self.target.resource, items, meta, self.include, now);
         if self.headed {
             table["columnDefinitions"] = json!([]);
         }
@@ -308,7 +308,7 @@ impl Renderer {
         if initial_end {
             metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
-        let resource = self.target.resource;
+        let resource = &self.target.resource;
         let shaped = match self.shape {
             Shape::Plain => {
                 json!({"kind": resource.kind, "apiVersion": resource.api_version(), "metadata": metadata})

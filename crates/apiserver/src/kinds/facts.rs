@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::custom::definition;
+
 use super::{
     apps, batch, cluster, config,
     field::Errors,
@@ -246,7 +248,13 @@ static KINDS: &[Facts] = &[
     networking("IngressClass", Generation::Spec),
     Facts { name: ip_address_name, ..networking("IPAddress", Generation::Never) },
     with_spec_generation("policy", "PodDisruptionBudget"),
-    with_spec_generation("apiextensions.k8s.io", "CustomResourceDefinition"),
+    Facts {
+        default: definition::default,
+        prepare_create: definition::prepare_create,
+        prepare_update: definition::prepare_update,
+        check: definition::check,
+        ..with_spec_generation("apiextensions.k8s.io", "CustomResourceDefinition")
+    },
     with_spec_generation("flowcontrol.apiserver.k8s.io", "FlowSchema"),
     with_spec_generation("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration"),
     with_spec_generation("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"),

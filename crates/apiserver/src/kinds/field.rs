@@ -67,6 +67,21 @@ impl Errors {
         self.add("FieldValueInvalid", path, with_detail(shown, detail));
     }
 
+    /// A value of a wrong type.
+    pub fn type_invalid(&mut self, path: &Path, value: impl Into<Value>, detail: &str) {
+        let shown = format!("Invalid value: {}", shown(&value.into()));
+        self.add("FieldValueTypeInvalid", path, with_detail(shown, detail));
+    }
+
+    /// As `invalid`, where the value is too large to be shown.
+    pub fn invalid_bare(&mut self, path: &Path, detail: &str) {
+        self.add("FieldValueInvalid", path, with_detail("Invalid value".to_owned(), detail));
+    }
+
+    pub fn extend(&mut self, more: Errors) {
+        self.0.extend(more.0);
+    }
+
     /// One `invalid` per detail; the shape in which the format checks of [`super::format`] answer.
     pub fn invalid_each(&mut self, path: &Path, value: &str, details: &[String]) {
         for detail in details {

@@ -8,7 +8,7 @@
 mod apps;
 mod batch;
 mod cluster;
-mod common;
+pub(crate) mod common;
 mod config;
 mod facts;
 pub mod field;
@@ -35,7 +35,10 @@ use crate::{error::ApiError, schema::Resource};
 
 /// Fills in what the client left out, as Kubernetes does after decoding; doing so twice changes nothing.
 pub fn default(res: &Resource, obj: &mut Value) {
-    (facts::of(res.group, res.kind).default)(obj);
+    match &res.custom {
+        Some(custom) => custom.default(obj),
+        None => (facts::of(res.group, res.kind).default)(obj),
+    }
 }
 
 /// Applies the kind's create strategy: drops status, starts the generation. Wants `metadata` complete.
@@ -54,7 +57,10 @@ pub fn validate_create(res: &Resource, obj: &Value) -> Result<(), ApiError> {
     let facts = facts::of(res.group, res.kind);
     let mut errors = Errors::default();
     metadata::check(obj, res.namespaced, facts.name, &mut errors);
-    (facts.check)(obj, None, &mut errors);
+    match &res.custom {
+        Some(custom) => custom.validate(obj, None, &mut errors),
+        None => (facts.check)(obj, None, &mut errors),
+    }
     outcome(res, obj, errors)
 }
 
@@ -63,13 +69,21 @@ pub fn validate_update(res: &Resource, sub: &str, old: &Value, new: &Value) -> R
     let facts = facts::of(res.group, res.kind);
     let mut errors = Errors::default();
     metadata::check_update(old, new, &mut errors);
-    match sub {
-        "" | "scale" => (facts.check)(new, Some(old), &mut errors),
-        "status" => (facts.check_status)(old, new, &mut errors),
-        "finalize" => cluster::check_namespace(new, Some(old), &mut errors),
-        _ => {}
+    match (sub, &res.custom) {
+        ("" | "scale", Some(custom)) => custom.validate(new, Some(old), &mut errors),
+        ("status", Some(custom)) => custom.validate_status(old, new, &mut errors),
+        _ => check_built_in(facts, sub, old, new, &mut errors),
     }
     outcome(res, new, errors)
+}
+
+fn check_built_in(facts: &facts::Facts, sub: &str, old: &Value, new: &Value, errors: &mut Errors) {
+    match sub {
+        "" | "scale" => (facts.check)(new, Some(old), errors),
+        "status" => (facts.check_status)(old, new, errors),
+        "finalize" => cluster::check_namespace(new, Some(old), errors),
+        _ => {}
+    }
 }
 
 fn outcome(res: &Resource, obj: &Value, errors: Errors) -> Result<(), ApiError> {

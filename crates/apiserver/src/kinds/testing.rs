@@ -15,5 +15,6 @@ pub fn resource(group: &'static str, kind: &'static str, namespaced: bool) -> Re
         namespaced,
         verbs: &[],
         subresources: &["status"],
+        custom: None,
     }
 }

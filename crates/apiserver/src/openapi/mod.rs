@@ -16,7 +16,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::schema::schema;
+use crate::custom::Served;
 
 /// Changes whenever any document may.
 static HASH: LazyLock<String> = LazyLock::new(|| {
@@ -32,41 +32,45 @@ static HASH: LazyLock<String> = LazyLock::new(|| {
 /// kubectl asks for the same one or two with every command; the largest has a quarter of a megabyte.
 const MAX_KEPT: usize = 3;
 
-static KEPT: Mutex<VecDeque<(String, Bytes)>> = Mutex::new(VecDeque::new());
+static KEPT: Mutex<VecDeque<(String, u64, Bytes)>> = Mutex::new(VecDeque::new());
 
 /// `/openapi/v3`.
-pub fn index() -> Value {
+pub fn index(served: &Served) -> Value {
     let mut listed = Map::new();
-    for (group, version) in schema().group_versions() {
+    for (group, version) in served.group_versions() {
         let path = path_of(group, version);
-        let url = format!("/openapi/v3/{path}?hash={}", *HASH);
+        let url = format!("/openapi/v3/{path}?hash={}", hash(served));
         listed.insert(path, json!({"serverRelativeURL": url}));
     }
     json!({"paths": listed})
 }
 
 /// The hash in the index's URLs, and a document's ETag.
-pub fn hash() -> &'static str {
-    &HASH
+pub fn hash(served: &Served) -> String {
+    match served.stamp() {
+        0 => HASH.clone(),
+        stamp => format!("{}{stamp:016X}", *HASH),
+    }
 }
 
 /// `/openapi/v3/PATH`, where `path` is `api/v1` or `apis/GROUP/VERSION`.
-pub fn document(path: &str) -> Option<Bytes> {
+pub fn document(served: &Served, path: &str) -> Option<Bytes> {
     let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((_, document)) = kept.iter().find(|(known, _)| known == path) {
+    let wanted = |kept: &&(String, u64, Bytes)| kept.0 == path && kept.1 == served.stamp();
+    if let Some((_, _, document)) = kept.iter().find(wanted) {
         return Some(document.clone());
     }
-    let document = make(path)?;
+    let document = make(served, path)?;
     kept.truncate(MAX_KEPT - 1);
-    kept.push_front((path.to_owned(), document.clone()));
+    kept.push_front((path.to_owned(), served.stamp(), document.clone()));
     Some(document)
 }
 
-fn make(path: &str) -> Option<Bytes> {
+fn make(served: &Served, path: &str) -> Option<Bytes> {
     let (group, version) =
-        schema().group_versions().into_iter().find(|(group, version)| path_of(group, version) == path)?;
+        served.group_versions().into_iter().find(|(group, version)| path_of(group, version) == path)?;
     let mut models = models::Models::default();
-    let paths = paths::of(group, version, &mut models);
+    let paths = paths::of(served, group, version, &mut models);
     let document = json!({
         "openapi": "3.0.0",
         "info": {"title": "Kubernetes", "version": "v1.36.3"},

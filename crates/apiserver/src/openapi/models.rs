@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
+use crate::custom::Custom;
 use crate::schema::{Field, Gvk, ListKind, Ty, Type, schema};
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
@@ -31,6 +32,51 @@ impl Models {
             kinds.push(own);
         }
         Some(reference(&name))
+    }
+
+    /// A reference to a custom kind's schema.
+    pub fn custom(&mut self, gvk: Gvk<'_>, custom: &Custom) -> Value {
+        let name = custom_name(gvk);
+        if !self.schemas.contains_key(&name) {
+            let metadata = schema().metadata().map(|ty| self.structure(ty));
+            let mut model = custom.source.clone();
+            if let Some(map) = model.as_object_mut() {
+                let properties = map.entry("properties").or_insert_with(|| json!({}));
+                properties["apiVersion"] = json!({"type": "string"});
+                properties["kind"] = json!({"type": "string"});
+                if let Some(metadata) = metadata {
+                    properties["metadata"] = json!({"allOf": [reference(&metadata)]});
+                }
+            }
+            model["x-kubernetes-group-version-kind"] =
+                json!([{"group": gvk.group, "version": gvk.version, "kind": gvk.kind}]);
+            self.schemas.insert(name.clone(), model);
+        }
+        reference(&name)
+    }
+
+    /// A reference to the schema of a custom kind's lists.
+    pub fn custom_list(&mut self, gvk: Gvk<'_>, custom: &Custom) -> Value {
+        let item = self.custom(gvk, custom);
+        let name = custom_name(Gvk { kind: &custom.list_kind, ..gvk });
+        let metadata = format!("#/components/schemas/{META}.ListMeta");
+        if let Some(status) = schema().type_of(Gvk { group: "", version: "v1", kind: "Status" }) {
+            // It reaches the metadata of lists.
+            self.structure(status);
+        }
+        let own = json!({"group": gvk.group, "version": gvk.version, "kind": custom.list_kind});
+        self.schemas.entry(name.clone()).or_insert_with(|| {
+            json!({
+                "type": "object", "required": ["items"],
+                "properties": {
+                    "apiVersion": {"type": "string"}, "kind": {"type": "string"},
+                    "items": {"type": "array", "items": item},
+                    "metadata": {"allOf": [{"$ref": metadata}]},
+                },
+                "x-kubernetes-group-version-kind": [own],
+            })
+        });
+        reference(&name)
     }
 
     pub fn finish(self) -> Value {
@@ -156,10 +202,20 @@ fn reference(name: &str) -> Value {
     json!({"$ref": format!("#/components/schemas/{name}")})
 }
 
+/// `org.example.v1.CronTab` of `example.org/v1 CronTab`.
+fn custom_name(gvk: Gvk<'_>) -> String {
+    let mut parts: Vec<&str> = gvk.group.split('.').rev().collect();
+    parts.extend([gvk.version, gvk.kind]);
+    parts.join(".")
+}
+
 /// `io.k8s.api.core.v1.Pod` of `core.v1.Pod`.
 fn full_name(ty: &Type) -> String {
     match ty.name.strip_prefix("meta.v1.") {
         Some(name) => format!("{META}.{name}"),
-        None => format!("io.k8s.api.{}", ty.name),
+        None => match ty.name.strip_prefix("apiextensions.") {
+            Some(name) => format!("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.{name}"),
+            None => format!("io.k8s.api.{}", ty.name),
+        },
     }
 }

@@ -3,7 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::models::Models;
-use crate::schema::{Gvk, Resource, schema};
+use crate::custom::{Custom, Served};
+use crate::schema::{Gvk, Resource};
 
 const PATCH_TYPES: [&str; 4] = [
     "application/json-patch+json",
@@ -21,9 +22,9 @@ struct Operation<'a> {
 }
 
 /// All paths of a group version; the types that they speak of are added to `models`.
-pub(super) fn of(group: &str, version: &str, models: &mut Models) -> Map<String, Value> {
+pub(super) fn of(served: &Served, group: &str, version: &str, models: &mut Models) -> Map<String, Value> {
     let mut paths = Map::new();
-    for resource in schema().resources().iter().filter(|r| r.group == group && r.version == version) {
+    for resource in served.resources().iter().filter(|r| r.group == group && r.version == version) {
         let root =
             if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") };
         let collection = match resource.namespaced {
@@ -72,12 +73,28 @@ impl Operation<'_> {
 
     fn operation(&self, verb: &str, models: &mut Models) -> Value {
         let gvk = self.gvk;
-        let list = format!("{}List", gvk.kind);
-        let answer = match verb {
-            "list" => models.kind(Gvk { kind: &list, ..gvk }),
+        let list = self.resource.list_kind();
+        let custom = self.resource.custom.as_deref().filter(|_| gvk == self.resource.gvk());
+        let answer = match (verb, custom) {
+            ("list", Some(custom)) => Some(models.custom_list(gvk, custom)),
+            ("deletecollection" | "delete", _) | (_, None) => self.built_in(verb, &list, models),
+            (_, Some(custom)) => Some(models.custom(gvk, custom)),
+        };
+        let answer = answer.unwrap_or_default();
+        self.described(verb, answer, custom, models)
+    }
+
+    fn built_in(&self, verb: &str, list: &str, models: &mut Models) -> Option<Value> {
+        let gvk = self.gvk;
+        match verb {
+            "list" => models.kind(Gvk { kind: list, ..gvk }),
             "deletecollection" | "delete" => models.kind(Gvk { group: "", version: "v1", kind: "Status" }),
             _ => models.kind(gvk),
-        };
+        }
+    }
+
+    fn described(&self, verb: &str, answer: Value, custom: Option<&Custom>, models: &mut Models) -> Value {
+        let gvk = self.gvk;
         let action = match verb {
             "create" => "post",
             "update" => "put",
@@ -95,7 +112,10 @@ impl Operation<'_> {
             operation["parameters"] = parameters.into();
         }
         let body = match verb {
-            "create" | "update" => models.kind(gvk),
+            "create" | "update" => match custom {
+                Some(custom) => Some(models.custom(gvk, custom)),
+                None => models.kind(gvk),
+            },
             "delete" | "deletecollection" => {
                 models.kind(Gvk { group: "meta.k8s.io", version: "v1", kind: "DeleteOptions" })
             }
@@ -105,10 +125,9 @@ impl Operation<'_> {
             operation["requestBody"] = json!({"content": {"*/*": {"schema": schema}}});
         }
         if verb == "patch" {
-            let content: Map<String, Value> = PATCH_TYPES
-                .iter()
-                .map(|ty| ((*ty).to_owned(), json!({"schema": {"type": "object"}})))
-                .collect();
+            let spoken = PATCH_TYPES.iter().filter(|ty| custom.is_none() || !ty.contains("strategic"));
+            let content: Map<String, Value> =
+                spoken.map(|ty| ((*ty).to_owned(), json!({"schema": {"type": "object"}}))).collect();
             operation["requestBody"] = json!({"content": content});
         }
         operation

@@ -102,7 +102,7 @@ pub async fn handle(
 fn kubelet_of(app: &App, node: &str, purpose: String) -> Result<Kubelet, ApiError> {
     let resource = schema().resource("", "v1", "nodes").ok_or_else(|| ApiError::internal("no nodes here"))?;
     let target = Target {
-        resource,
+        resource: resource.clone(),
         namespace: String::new(),
         name: node.to_owned(),
         subresource: String::new(),

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::object::{resource_version, set_metadata, stamp, template, text};
 use super::{Call, Registry, lifecycle, object, refused, storage};
+use crate::custom::definition;
 use crate::error::ApiError;
 use crate::http::request::Target;
 use crate::schema::{Resource, schema};
@@ -36,9 +37,16 @@ impl Registry {
         call: &mut Call,
     ) -> Result<Value, ApiError> {
         lifecycle::match_target(target, &mut body)?;
-        self.check_fields(target.resource, &mut body, duplicates, call)?;
+        self.check_fields(&target.resource, &mut body, duplicates, call)?;
         if !matches!(resource_version(&body), "" | "0") {
             return Err(ApiError::new(500, "", "resourceVersion should not be set on objects to be created"));
+        }
+        if target.resource.custom.as_ref().is_some_and(|custom| custom.terminating) {
+            let message = "create not allowed while custom resource definition is terminating";
+            return Err(ApiError::new(405, "MethodNotAllowed", message).with_details(json!({})));
+        }
+        if target.resource.plural == "customresourcedefinitions" {
+            call.warnings.extend(definition::warnings(&body));
         }
         let generated = text(&body, "/metadata/name").is_empty();
         for _ in 1..NAME_ATTEMPTS {
@@ -51,7 +59,7 @@ impl Registry {
     }
 
     async fn create_once(&self, target: &Target, mut new: Value, call: &Call) -> Result<Value, ApiError> {
-        let resource = target.resource;
+        let resource = &target.resource;
         lifecycle::begin(&mut new, call);
         let name = text(&new, "/metadata/name").to_owned();
         let target = Target { name: name.clone(), ..target.clone() };
@@ -64,7 +72,7 @@ impl Registry {
         kinds::validate_create(resource, &new)?;
         schema().normalise(resource.gvk(), &mut new);
         let now = object::time(call.now);
-        apply::track(resource.gvk(), None, &mut new, &call.manager, "", &now);
+        apply::track(&**resource, None, &mut new, &call.manager, "", &now);
         let created = self.insert(&target, new, call).await?;
         if !call.dry_run {
             allocation.keep();
@@ -74,7 +82,7 @@ impl Registry {
 
     /// Stores a finished new object.
     pub(super) async fn insert(&self, target: &Target, new: Value, call: &Call) -> Result<Value, ApiError> {
-        let resource = target.resource;
+        let resource = &target.resource;
         let key = storage::key(resource, &target.namespace, &target.name);
         let mut new = stamp(resource, new);
         if call.dry_run {

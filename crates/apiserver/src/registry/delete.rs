@@ -9,6 +9,7 @@ use super::object::{
     text, time,
 };
 use super::{ATTEMPTS, Call, Registry, conflict, refused, storage};
+use crate::custom::{keeper, names};
 use crate::error::ApiError;
 use crate::http::request::Target;
 use crate::schema::Resource;
@@ -128,7 +129,7 @@ impl Registry {
         options: &DeleteOptions,
         call: &Call,
     ) -> Result<Deleted, ApiError> {
-        let resource = target.resource;
+        let resource = &target.resource;
         if resource.plural == "namespaces" && PERMANENT_NAMESPACES.contains(&target.name.as_str()) {
             let why = "this namespace may not be deleted";
             return Err(ApiError::forbidden("", "namespaces", &target.name, why));
@@ -170,7 +171,7 @@ impl Registry {
         gone: bool,
         call: &Call,
     ) -> Result<Object, StoreError> {
-        let resource = target.resource;
+        let resource = &target.resource;
         let object = template(storage::to_stored(resource, object.clone()));
         let write = Write {
             key: storage::key(resource, &target.namespace, &target.name),
@@ -184,7 +185,7 @@ impl Registry {
 }
 
 fn check_preconditions(target: &Target, options: &DeleteOptions, object: &Value) -> Result<(), ApiError> {
-    let resource = target.resource;
+    let resource = &target.resource;
     let check = |what: &str, short: &str, wanted: &Option<String>, found: &str| match wanted {
         Some(wanted) if wanted != found => {
             let why = format!(
@@ -210,7 +211,11 @@ fn plan(resource: &Resource, old: &Value, options: &DeleteOptions, now: Timestam
     if resource.group.is_empty() && resource.plural == "namespaces" {
         return plan_namespace(old, now);
     }
-    let wanted = finalizers_after(old, options.propagation);
+    let mut wanted = finalizers_after(old, options.propagation);
+    if is_definition(resource) && !is_being_deleted(old) {
+        wanted.push(keeper::CLEANUP.to_owned());
+        wanted.dedup();
+    }
     let mut marked = old.clone();
     set_finalizers(&mut marked, wanted.clone());
     if resource.group.is_empty() && resource.plural == "pods" {
@@ -227,7 +232,17 @@ fn plan(resource: &Resource, old: &Value, options: &DeleteOptions, now: Timestam
         return Plan::Remove;
     }
     mark(&mut marked, old, now, 0);
+    if is_definition(resource) && !is_being_deleted(old) {
+        let message = "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon";
+        let mut status = marked["status"].take();
+        names::put(&mut status, &time(now), "Terminating", true, "InstanceDeletionPending", message);
+        marked["status"] = status;
+    }
     if marked == *old { Plan::Wait } else { Plan::Mark(marked) }
+}
+
+fn is_definition(resource: &Resource) -> bool {
+    resource.group == "apiextensions.k8s.io" && resource.plural == "customresourcedefinitions"
 }
 
 /// A namespace waits for its contents, which the namespace controller removes.

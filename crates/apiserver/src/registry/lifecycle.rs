@@ -28,7 +28,7 @@ pub fn generate_name(base: &str) -> String {
 
 /// Checks that the body is of the kind and in the namespace that the path says, and fills in both.
 pub fn match_target(target: &Target, object: &mut Value) -> Result<(), ApiError> {
-    let resource = target.resource;
+    let resource = &target.resource;
     check_kind(resource, object)?;
     let namespace = text(object, "/metadata/namespace").to_owned();
     if !resource.namespaced {
@@ -98,7 +98,7 @@ pub fn keep_identity(target: &Target, old: &Value, new: &mut Value) -> Result<()
     let (was, is) = (text(old, "/metadata/uid"), text(new, "/metadata/uid"));
     if !is.is_empty() && was != is {
         let why = format!("Precondition failed: UID in precondition: {is}, UID in object meta: {was}");
-        let resource = target.resource;
+        let resource = &target.resource;
         return Err(ApiError::conflict(resource.group, resource.plural, &target.name, &why));
     }
     for kept in [
@@ -133,7 +133,7 @@ pub fn check_finalizers(target: &Target, old: &Value, new: &Value) -> Result<(),
         "Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers {added:?}"
     );
     let cause = Cause { reason: "FieldValueForbidden", message, field: "metadata.finalizers".into() };
-    let resource = target.resource;
+    let resource = &target.resource;
     Err(ApiError::invalid(resource.group, resource.kind, &target.name, vec![cause]))
 }
 
@@ -151,7 +151,7 @@ impl Registry {
         if !is_being_deleted(&object) {
             return Ok(());
         }
-        let resource = target.resource;
+        let resource = &target.resource;
         let why =
             format!("unable to create new content in namespace {namespace} because it is being terminated");
         let cause = json!({

@@ -24,7 +24,7 @@ impl Selection {
     pub fn parse(target: &Target, query: &Query) -> Result<Self, ApiError> {
         Ok(Self {
             labels: LabelSelector::parse(query.get("labelSelector").unwrap_or_default())?,
-            fields: FieldSelector::parse(target.resource, query.get("fieldSelector").unwrap_or_default())?,
+            fields: FieldSelector::parse(&target.resource, query.get("fieldSelector").unwrap_or_default())?,
         })
     }
 
@@ -146,7 +146,7 @@ impl Registry {
                 None
             }
         };
-        let prefix = storage::prefix(target.resource, &target.namespace);
+        let prefix = storage::prefix(&target.resource, &target.namespace);
         let range = Range { prefix, after: query.after.clone(), limit: query.limit, at };
         if query.selection.is_everything() {
             return self.list_all(target, range).await;
@@ -182,7 +182,7 @@ impl Registry {
             listed.revision = page.revision;
             range.at = Some(page.revision);
             for (key, object) in &page.items {
-                let value = storage::from_stored(target.resource, object::parse(&object.bytes)?);
+                let value = storage::from_stored(&target.resource, object::parse(&object.bytes)?);
                 if !query.selection.matches(&value) {
                     continue;
                 }
@@ -214,10 +214,10 @@ impl Registry {
 
 /// Stored bytes as the requested version.
 pub fn as_requested(target: &Target, bytes: &Bytes) -> Result<Bytes, ApiError> {
-    if storage::answers_as_stored(target.resource) {
+    if storage::answers_as_stored(&target.resource) {
         return Ok(bytes.clone());
     }
-    let value = storage::from_stored(target.resource, object::parse(bytes)?);
+    let value = storage::from_stored(&target.resource, object::parse(bytes)?);
     serde_json::to_vec(&value).map(Bytes::from).map_err(|e| ApiError::internal(e.to_string()))
 }
 

@@ -17,6 +17,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::custom::{Catalog, Served, keeper};
 use crate::error::ApiError;
 use crate::http::request::Target;
 use crate::kinds::{Allocator, AllocatorConfig};
@@ -60,6 +61,8 @@ impl Call {
 /// All objects, with the rules that keep them right.
 pub struct Registry {
     pub store: Store,
+    /// What is served now.
+    pub catalog: Catalog,
     allocator: Mutex<Allocator>,
 }
 
@@ -75,7 +78,9 @@ impl Registry {
         let existing: Vec<Value> =
             store.all(&prefix).iter().map(|o| object::parse(&o.bytes)).collect::<Result<_, _>>()?;
         let allocator = Mutex::new(Allocator::new(config, existing.iter()));
-        Ok(Self { store, allocator })
+        let registry = Self { store, catalog: Catalog::new(Served::built_in()), allocator };
+        keeper::load(&registry)?;
+        Ok(registry)
     }
 
     fn allocator(&self) -> MutexGuard<'_, Allocator> {
@@ -88,7 +93,7 @@ impl Registry {
     }
 
     fn read(&self, target: &Target) -> Result<(Object, Value), ApiError> {
-        let resource = target.resource;
+        let resource = &target.resource;
         let key = storage::key(resource, &target.namespace, &target.name);
         let stored = self.store.get(&key).ok_or_else(|| missing(target))?;
         let value = storage::from_stored(resource, object::parse(&stored.bytes)?);
@@ -103,7 +108,16 @@ impl Registry {
         duplicates: &[String],
         call: &mut Call,
     ) -> Result<(), ApiError> {
-        let unknown = schema().check_fields(resource.group, resource.version, resource.kind, value)?;
+        let unknown = match &resource.custom {
+            Some(custom) => {
+                let mut unknown = schema().check_metadata(resource.gvk(), value)?;
+                schema().normalise_metadata(value);
+                unknown.extend(custom.prune(value));
+                call.warnings.extend(custom.deprecation.clone());
+                unknown
+            }
+            None => schema().check_fields(resource.group, resource.version, resource.kind, value)?,
+        };
         let found: Vec<String> = duplicates.iter().cloned().chain(unknown).collect();
         match call.validation {
             FieldValidation::Strict if !found.is_empty() => {
@@ -132,7 +146,7 @@ fn conflict(target: &Target) -> ApiError {
 
 /// The answer to a write that the store refused.
 fn refused(target: &Target, error: StoreError) -> ApiError {
-    let resource = target.resource;
+    let resource = &target.resource;
     match error {
         StoreError::Exists => ApiError::already_exists(resource.group, resource.plural, &target.name),
         StoreError::Missing => missing(target),

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::object::{stamp, text};
+use crate::custom::Custom;
 use crate::schema::{Resource, schema};
 
 /// The key prefix of a resource, in a namespace if one is given.
@@ -21,7 +22,8 @@ pub fn key(resource: &Resource, namespace: &str, name: &str) -> String {
 
 /// Both kinds of Event are one; the core one is stored.
 fn stored_as(resource: &Resource) -> &Resource {
-    if is_new_event(resource) { schema().resource("", "v1", "events").unwrap_or(resource) } else { resource }
+    let core = is_new_event(resource).then(|| schema().resource("", "v1", "events")).flatten();
+    core.map_or(resource, |core| core)
 }
 
 fn is_new_event(resource: &Resource) -> bool {
@@ -31,7 +33,8 @@ fn is_new_event(resource: &Resource) -> bool {
 /// Whether stored bytes can be answered as they are.
 pub fn answers_as_stored(resource: &Resource) -> bool {
     let versions = schema().resources().iter();
-    versions.filter(|r| r.group == resource.group && r.plural == resource.plural).count() == 1
+    resource.custom.is_none()
+        && versions.filter(|r| r.group == resource.group && r.plural == resource.plural).count() == 1
         && !is_new_event(resource)
 }
 
@@ -49,9 +52,19 @@ pub fn from_stored(resource: &Resource, object: Value) -> Value {
     if is_new_event(resource) {
         return stamp(resource, rename(object, &EVENT_FIELDS, true));
     }
+    if let Some(custom) = &resource.custom {
+        return from_stored_custom(resource, custom, object);
+    }
     if text(&object, "/kind") == resource.kind && text(&object, "/apiVersion") == resource.api_version() {
         return object;
     }
+    stamp(resource, object)
+}
+
+/// An object may have been stored under another version or an older schema.
+fn from_stored_custom(resource: &Resource, custom: &Custom, mut object: Value) -> Value {
+    custom.prune(&mut object);
+    custom.default(&mut object);
     stamp(resource, object)
 }
 

@@ -8,29 +8,42 @@ use super::{Call, DeleteOptions, Registry, conflict};
 use crate::error::{ApiError, Cause};
 use crate::http::body::{PatchKind, yaml};
 use crate::http::request::Target;
-use crate::schema::Gvk;
+use crate::schema::{Gvk, Resource};
 use crate::selector::LabelSelector;
 use crate::{apply, patch};
 
 const SCALE: Gvk<'static> = Gvk { group: "autoscaling", version: "v1", kind: "Scale" };
 
 /// `autoscaling/v1 Scale` of an object with replicas.
-pub fn scale_of(object: &Value) -> Value {
+pub fn scale_of(resource: &Resource, object: &Value) -> Value {
+    let number = |pointer: &str| object.pointer(pointer).and_then(Value::as_i64);
+    let selector = selector_text(object.pointer("/spec/selector"));
+    match resource.custom.as_ref().and_then(|custom| custom.scale.as_ref()) {
+        Some(scale) => {
+            let (wanted, current, selector) = scale.read(object);
+            scale_with(object, wanted, current, selector)
+        }
+        None => {
+            let current = number("/status/replicas").unwrap_or(0);
+            scale_with(object, number("/spec/replicas"), current, &selector)
+        }
+    }
+}
+
+fn scale_with(object: &Value, wanted: Option<i64>, current: i64, selector: &str) -> Value {
     let mut metadata = json!({});
     for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
         if let Some(value) = object.pointer("/metadata").and_then(|m| m.get(field)) {
             metadata[field] = value.clone();
         }
     }
-    let number = |pointer: &str| object.pointer(pointer).and_then(Value::as_i64).unwrap_or(0);
-    let mut status = json!({"replicas": number("/status/replicas")});
-    let selector = selector_text(object.pointer("/spec/selector"));
+    let mut status = json!({"replicas": current});
     if !selector.is_empty() {
         status["selector"] = selector.into();
     }
     json!({
         "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata,
-        "spec": {"replicas": number("/spec/replicas")}, "status": status,
+        "spec": {"replicas": wanted.unwrap_or(0)}, "status": status,
     })
 }
 
@@ -69,7 +82,7 @@ fn wanted_replicas(target: &Target, scale: &Value) -> Result<i64, ApiError> {
 
 impl Registry {
     pub fn get_scale(&self, target: &Target) -> Result<Value, ApiError> {
-        Ok(scale_of(&self.get(target)?))
+        Ok(scale_of(&target.resource, &self.get(target)?))
     }
 
     pub async fn update_scale(
@@ -106,17 +119,21 @@ impl Registry {
         change: impl Fn(&Value, &Call) -> Result<Value, ApiError>,
     ) -> Result<Written, ApiError> {
         let whole = |old: &Value, call: &mut Call| {
-            let scale = change(&scale_of(old), call)?;
+            let scale = change(&scale_of(&target.resource, old), call)?;
             let version = resource_version(&scale);
             if !matches!(version, "" | "0") && version != resource_version(old) {
                 return Err(conflict(target));
             }
             let mut new = old.clone();
-            new["spec"]["replicas"] = wanted_replicas(target, &scale)?.into();
+            let wanted = wanted_replicas(target, &scale)?;
+            match target.resource.custom.as_ref().and_then(|custom| custom.scale.as_ref()) {
+                Some(scale) => scale.write(&mut new, wanted),
+                None => new["spec"]["replicas"] = wanted.into(),
+            }
             Ok((new, Tracking::Update))
         };
         let object = self.modify(target, call, whole).await?;
-        Ok(Written { object: scale_of(&object), created: false })
+        Ok(Written { object: scale_of(&target.resource, &object), created: false })
     }
 
     /// `pods/binding`: the scheduler's decision, taken once.
@@ -228,12 +245,13 @@ mod tests {
             }},
             "status": {"replicas": 2},
         });
-        let scale = scale_of(&deployment);
+        let resource = crate::schema::schema().resource("apps", "v1", "deployments").unwrap();
+        let scale = scale_of(resource, &deployment);
         assert_eq!(scale["metadata"], json!({"name": "web", "namespace": "a", "resourceVersion": "9"}));
         assert_eq!(scale["spec"]["replicas"], 3);
         assert_eq!(scale["status"], json!({"replicas": 2, "selector": "app=web,tier in (a,b),!old"}));
         let controller = json!({"spec": {"replicas": 1, "selector": {"app": "db"}}});
-        assert_eq!(scale_of(&controller)["status"]["selector"], "app=db");
+        assert_eq!(scale_of(resource, &controller)["status"]["selector"], "app=db");
     }
 
     #[test]

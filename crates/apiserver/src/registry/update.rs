@@ -11,7 +11,7 @@ use super::{ATTEMPTS, Call, Registry, conflict, lifecycle, refused, storage};
 use crate::error::{ApiError, Cause};
 use crate::http::body::{PatchKind, yaml};
 use crate::http::request::Target;
-use crate::schema::schema;
+use crate::schema::{Resource, schema};
 use crate::store::{Expect, Object, StoreError, Write};
 use crate::{apply, kinds, patch};
 
@@ -42,7 +42,7 @@ pub(super) enum Tracking {
 /// Kinds that an update may create.
 const CREATED_BY_UPDATE: [&str; 4] = ["endpoints", "events", "leases", "services"];
 /// Kinds whose updates must say which version they change.
-const NEEDS_VERSION: [&str; 1] = ["leases"];
+const NEEDS_VERSION: [&str; 2] = ["customresourcedefinitions", "leases"];
 
 impl Registry {
     /// Replaces the object, or with a subresource the part that it stands for.
@@ -53,12 +53,12 @@ impl Registry {
         duplicates: &[String],
         call: &mut Call,
     ) -> Result<Written, ApiError> {
-        let resource = target.resource;
+        let resource = &target.resource;
         lifecycle::match_target(target, &mut body)?;
         self.check_fields(resource, &mut body, duplicates, call)?;
         kinds::default(resource, &mut body);
         let wanted = resource_version(&body).to_owned();
-        if matches!(wanted.as_str(), "" | "0") && NEEDS_VERSION.contains(&resource.plural) {
+        if matches!(wanted.as_str(), "" | "0") && needs_version(resource) {
             let cause = Cause {
                 reason: "FieldValueInvalid",
                 message: "Invalid value: 0x0: must be specified for an update".into(),
@@ -88,7 +88,7 @@ impl Registry {
         if patch.kind == PatchKind::Apply {
             return self.apply(target, patch, call).await;
         }
-        let resource = target.resource;
+        let resource = &target.resource;
         let change = |old: &Value, call: &mut Call| {
             let mut new = match patch.kind {
                 PatchKind::Json => patch::json_patch(old, &patch.body)?,
@@ -112,7 +112,7 @@ impl Registry {
     }
 
     async fn apply(&self, target: &Target, patch: &Patch, call: &mut Call) -> Result<Written, ApiError> {
-        let resource = target.resource;
+        let resource = &target.resource;
         let mut config = yaml(&patch.body)?;
         lifecycle::match_target(target, &mut config)?;
         if config.pointer("/metadata/managedFields").is_some_and(|m| !m.is_null()) {
@@ -121,7 +121,7 @@ impl Registry {
         self.check_fields(resource, &mut config, &[], call)?;
         let (manager, now) = (call.manager.clone(), time(call.now));
         let merge = |live: Option<&Value>| {
-            apply::apply(resource.gvk(), live, &config, &manager, patch.force, &target.subresource, &now)
+            apply::apply(&**resource, live, &config, &manager, patch.force, &target.subresource, &now)
         };
         for _ in 0..ATTEMPTS {
             if self.read(target).is_err() && target.subresource.is_empty() {
@@ -148,7 +148,7 @@ impl Registry {
     }
 
     async fn apply_new(&self, target: &Target, mut new: Value, call: &Call) -> Result<Value, ApiError> {
-        let resource = target.resource;
+        let resource = &target.resource;
         lifecycle::begin(&mut new, call);
         self.check_namespace(target, &target.name)?;
         kinds::default(resource, &mut new);
@@ -193,7 +193,7 @@ impl Registry {
         tracking: Tracking,
         call: &Call,
     ) -> Result<Value, StoreOr> {
-        let resource = target.resource;
+        let resource = &target.resource;
         lifecycle::keep_identity(target, old, &mut new)?;
         // Before the comparisons with the old object, and again for what they change.
         schema().normalise(resource.gvk(), &mut new);
@@ -207,7 +207,7 @@ impl Registry {
         schema().normalise(resource.gvk(), &mut new);
         if tracking == Tracking::Update {
             let (manager, now) = (call.manager.as_str(), time(call.now));
-            apply::track(resource.gvk(), Some(old), &mut new, manager, &target.subresource, &now);
+            apply::track(&**resource, Some(old), &mut new, manager, &target.subresource, &now);
         }
         let mut new = stamp(resource, new);
         if new == *old {
@@ -234,6 +234,10 @@ impl Registry {
         set_metadata(&mut new, "resourceVersion", Some(written.modified.to_string().into()));
         Ok(new)
     }
+}
+
+fn needs_version(resource: &Resource) -> bool {
+    resource.custom.is_some() || NEEDS_VERSION.contains(&resource.plural)
 }
 
 /// Whether nothing holds an object any more that was asked to go.

@@ -28,6 +28,24 @@ pub(super) fn check(
 ) -> Result<Vec<String>, ApiError> {
     let mut checker =
         Checker { schema, path: String::new(), fields: Vec::new(), within: "", unknown: Vec::new() };
+    run(&mut checker, ty, gvk, obj)?;
+    Ok(checker.unknown)
+}
+
+/// As `check`, for the metadata alone.
+pub(super) fn check_metadata(
+    schema: &Schema,
+    ty: &Type,
+    gvk: Gvk<'_>,
+    metadata: &mut Value,
+) -> Result<Vec<String>, ApiError> {
+    let (path, fields) = ("metadata".to_owned(), vec!["metadata"]);
+    let mut checker = Checker { schema, path, fields, within: "", unknown: Vec::new() };
+    run(&mut checker, ty, gvk, metadata)?;
+    Ok(checker.unknown)
+}
+
+fn run(checker: &mut Checker<'_>, ty: &Type, gvk: Gvk<'_>, obj: &mut Value) -> Result<(), ApiError> {
     let checked = match obj {
         Value::Object(map) => checker.structure(ty, map),
         other => {
@@ -39,8 +57,7 @@ pub(super) fn check(
             "{} in version \"{}\" cannot be handled as a {}: {why}",
             gvk.kind, gvk.version, gvk.kind
         ))
-    })?;
-    Ok(checker.unknown)
+    })
 }
 
 impl Checker<'_> {

@@ -1,6 +1,7 @@
 //! What the built-in kinds look like: the resource table, the types of their fields, and checks against both.
 
 mod check;
+mod intern;
 mod json;
 mod normalise;
 pub mod quantity;
@@ -10,13 +11,15 @@ mod types;
 #[cfg(test)]
 mod tests;
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use serde_json::Value;
 
 use crate::error::ApiError;
 pub(crate) use check::format_time;
+pub(crate) use intern::{intern, intern_all};
 pub use json::parse_json;
+pub(crate) use resources::ALL as ALL_VERBS;
 pub use resources::{Resource, Subresource};
 pub use types::{Field, ListKind, Ty, Type, TypeId};
 
@@ -41,7 +44,7 @@ impl Gvk<'_> {
 
 /// The table of everything built in.
 pub struct Schema {
-    resources: Vec<Resource>,
+    resources: Vec<Arc<Resource>>,
     types: types::Types,
 }
 
@@ -56,28 +59,19 @@ pub fn schema() -> &'static Schema {
 }
 
 impl Schema {
-    pub fn resources(&self) -> &[Resource] {
+    pub fn resources(&self) -> &[Arc<Resource>] {
         &self.resources
     }
 
-    pub fn resource(&self, group: &str, version: &str, plural: &str) -> Option<&Resource> {
+    pub fn resource(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Resource>> {
         self.resources.iter().find(|r| r.group == group && r.version == version && r.plural == plural)
     }
 
     pub fn by_kind(&self, group: &str, version: &str, kind: &str) -> Option<&Resource> {
-        self.resources.iter().find(|r| r.group == group && r.version == version && r.kind == kind)
-    }
-
-    /// Group versions in the order in which discovery lists them, each once.
-    pub fn group_versions(&self) -> Vec<(&'static str, &'static str)> {
-        let mut seen = Vec::new();
-        for resource in &self.resources {
-            let gv = (resource.group, resource.version);
-            if !seen.contains(&gv) {
-                seen.push(gv);
-            }
-        }
-        seen
+        self.resources
+            .iter()
+            .find(|r| r.group == group && r.version == version && r.kind == kind)
+            .map(|r| &**r)
     }
 
     /// The type of a kind, served as a resource or not (`DeleteOptions`, `Scale`, lists…).
@@ -116,6 +110,26 @@ impl Schema {
         match self.type_of(gvk) {
             Some(ty) => check::check(self, ty, gvk, obj),
             None => Ok(Vec::new()),
+        }
+    }
+
+    /// The type of `metadata`.
+    pub fn metadata(&self) -> Option<&Type> {
+        self.types.named("meta.v1.ObjectMeta")
+    }
+
+    /// As [`Self::check_fields`], for the metadata of an object whose kind is not built in.
+    pub fn check_metadata(&self, gvk: Gvk<'_>, obj: &mut Value) -> Result<Vec<String>, ApiError> {
+        match (self.metadata(), obj.get_mut("metadata")) {
+            (Some(ty), Some(metadata)) => check::check_metadata(self, ty, gvk, metadata),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// As [`Self::normalise`], for the metadata of an object whose kind is not built in.
+    pub fn normalise_metadata(&self, obj: &mut Value) {
+        if let (Some(ty), Some(metadata)) = (self.metadata(), obj.get_mut("metadata")) {
+            normalise::normalise(self, ty, metadata);
         }
     }
 

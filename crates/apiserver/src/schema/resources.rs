@@ -1,9 +1,12 @@
 //! The resource table: what is served, under which names, with which verbs and subresources.
 
+use std::sync::Arc;
+
 use super::Gvk;
+use crate::custom::Custom;
 
 /// One served resource.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Resource {
     /// `""` is the core group.
     pub group: &'static str,
@@ -16,6 +19,8 @@ pub struct Resource {
     pub namespaced: bool,
     pub verbs: &'static [&'static str],
     pub subresources: &'static [&'static str],
+    /// What a CustomResourceDefinition says of it; nothing for built-in kinds.
+    pub custom: Option<Arc<Custom>>,
 }
 
 /// What discovery tells about one subresource.
@@ -27,7 +32,8 @@ pub struct Subresource {
     pub verbs: &'static [&'static str],
 }
 
-const ALL: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+pub(crate) const ALL: &[&str] =
+    &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 const SINGLE: &[&str] = &["create", "delete", "get", "list", "patch", "update", "watch"];
 const CREATE: &[&str] = &["create"];
 const READ: &[&str] = &["get", "list"];
@@ -44,6 +50,11 @@ impl Resource {
     /// `pods` or `deployments.apps`.
     pub fn qualified(&self) -> String {
         if self.group.is_empty() { self.plural.to_owned() } else { format!("{}.{}", self.plural, self.group) }
+    }
+
+    /// The kind of lists, e.g. `PodList`.
+    pub fn list_kind(&self) -> String {
+        self.custom.as_ref().map_or_else(|| format!("{}List", self.kind), |custom| custom.list_kind.clone())
     }
 
     pub fn gvk(&self) -> Gvk<'static> {
@@ -76,8 +87,9 @@ impl Resource {
 }
 
 /// Reads the table; it is part of the program, so a malformed line is a bug that the tests find.
-pub(super) fn parse(text: &'static str) -> Vec<Resource> {
-    text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).map(parse_line).collect()
+pub(super) fn parse(text: &'static str) -> Vec<Arc<Resource>> {
+    let lines = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+    lines.map(parse_line).map(Arc::new).collect()
 }
 
 fn parse_line(line: &'static str) -> Resource {
@@ -104,6 +116,7 @@ fn parse_line(line: &'static str) -> Resource {
             other => panic!("resources.txt: unknown verbs {other:?}"),
         },
         subresources: list(subresources),
+        custom: None,
     }
 }
 

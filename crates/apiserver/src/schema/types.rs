@@ -124,6 +124,10 @@ impl Types {
         &self.types[usize::from(id.0)]
     }
 
+    pub fn named(&self, name: &str) -> Option<&Type> {
+        self.by_name.get(name).map(|id| self.get(*id))
+    }
+
     pub fn of_kind(&self, gvk: Gvk<'_>) -> Option<&Type> {
         let prefix = self.prefixes.get(&(gvk.group, gvk.version));
         let own = prefix.and_then(|prefix| self.by_name.get(format!("{prefix}.{}", gvk.kind).as_str()));

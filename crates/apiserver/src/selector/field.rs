@@ -112,7 +112,8 @@ fn supported(res: &Resource, field: &str) -> Result<String, ApiError> {
     };
     let own = FIELDS.iter().find(|(group, kind, _)| *group == res.group && *kind == res.kind);
     let common = field == "metadata.name" || (field == "metadata.namespace" && res.namespaced);
-    if common || own.is_some_and(|(_, _, fields)| fields.contains(&field.as_ref())) {
+    let custom = res.custom.as_ref().is_some_and(|c| c.selectable.iter().any(|(name, _)| *name == field));
+    if common || custom || own.is_some_and(|(_, _, fields)| fields.contains(&field.as_ref())) {
         return Ok(field.into_owned());
     }
     let why = match res.kind {

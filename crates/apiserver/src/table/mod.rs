@@ -3,6 +3,7 @@
 mod age;
 mod cluster;
 mod column;
+mod custom;
 mod network;
 mod pods;
 #[cfg(test)]
@@ -12,6 +13,7 @@ mod workloads;
 use serde_json::{Map, Value, json};
 
 use self::column::{AGE_AS_DATE, CREATED_AT, Column, NAME};
+pub use self::custom::CREATION_TIMESTAMP;
 use crate::{kinds, schema::Resource};
 
 /// What a row carries beside its cells.
@@ -96,6 +98,9 @@ pub fn render(
     include: Include,
     now: jiff::Timestamp,
 ) -> Value {
+    if let Some(custom) = &res.custom {
+        return custom::render(custom, items, list_meta, include, now);
+    }
     let columns = columns_of(res);
     let rows: Vec<Value> = items.iter().map(|item| row(res, columns, item, include, now)).collect();
     json!({
@@ -114,7 +119,13 @@ fn row(res: &Resource, columns: &[Column], item: &Value, include: Include, now: 
     if let Some(conditions) = pods::conditions(item).filter(|_| (res.group, res.kind) == ("", "Pod")) {
         row.insert("conditions".to_owned(), conditions);
     }
-    let object = match include {
+    row.insert("object".to_owned(), included(item, include));
+    row.into()
+}
+
+/// What a row carries of its object.
+fn included(item: &Value, include: Include) -> Value {
+    match include {
         Include::None => Value::Null,
         Include::Object => item.clone(),
         Include::Metadata => json!({
@@ -122,7 +133,5 @@ fn row(res: &Resource, columns: &[Column], item: &Value, include: Include, now: 
             "apiVersion": "meta.k8s.io/v1",
             "metadata": item["metadata"],
         }),
-    };
-    row.insert("object".to_owned(), object);
-    row.into()
+    }
 }

@@ -1,6 +1,7 @@
 //! A server on loopback and a bare HTTPS client for it.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub mod kubectl;
 pub mod pki;
 
 use std::net::SocketAddr;
