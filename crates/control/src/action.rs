@@ -1,5 +1,6 @@
 //! What a controller may decide to do, as data.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use daymark_model::ObjectName;
@@ -35,7 +36,7 @@ impl From<Vec<Action>> for Decision {
 }
 
 /// One thing to do through the API. Actions of a decision run in order and stop at the first failure,
-/// except that creations and deletions next to each other run side by side.
+/// except that creations of one kind and deletions next to each other run side by side.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// Creates an object; `report` says how it went in an event on another object.
@@ -63,14 +64,37 @@ pub struct EventNote {
     pub component: &'static str,
 }
 
-/// How to report the outcome of an action on another object; the name or the error is appended.
+/// How to report the outcome of an action on another object. `{}` in a message stands for the name of what
+/// was acted on, or for the error.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
     pub about: ObjectReference,
     pub component: &'static str,
     /// Reason and message of success, if it is worth an event.
-    pub done: Option<(&'static str, &'static str)>,
-    pub failed: (&'static str, &'static str),
+    pub done: Option<(&'static str, Cow<'static, str>)>,
+    pub failed: (&'static str, Cow<'static, str>),
+}
+
+impl Report {
+    /// As most controllers report that they created a pod.
+    pub fn created_pod<T: Cached>(component: &'static str, about: &T) -> Self {
+        Self {
+            about: reference(about),
+            component,
+            done: Some(("SuccessfulCreate", "Created pod: {}".into())),
+            failed: ("FailedCreate", "Error creating: {}".into()),
+        }
+    }
+
+    /// As most controllers report that they deleted a pod.
+    pub fn deleted_pod<T: Cached>(component: &'static str, about: &T) -> Self {
+        Self {
+            about: reference(about),
+            component,
+            done: Some(("SuccessfulDelete", "Deleted pod: {}".into())),
+            failed: ("FailedDelete", "Error deleting: {}".into()),
+        }
+    }
 }
 
 impl EventNote {

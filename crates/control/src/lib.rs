@@ -6,23 +6,29 @@
 
 mod action;
 mod changes;
+mod claim;
 mod config;
+mod daemonset;
 mod deployment;
 mod dns;
 mod endpoints;
 mod endpointslice;
 mod events;
 mod gc;
+mod job;
 mod loadbalancer;
 mod meta;
 mod namespace;
 mod node;
 mod object;
 mod replicaset;
+mod revisions;
 mod runner;
 mod scheduler;
 mod state;
+mod statefulset;
 mod task;
+mod template;
 #[cfg(test)]
 mod testing;
 mod view;

@@ -1,12 +1,15 @@
 //! The kinds that controllers cache and write, and objects of any of them.
 
 use daymark_model::ObjectName;
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Endpoints, Event, Namespace, Node, Pod, Service, ServiceAccount,
+    ConfigMap, Endpoints, Event, Namespace, Node, PersistentVolumeClaim, Pod, ReplicationController, Service,
+    ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::{Metadata, NamespaceResourceScope, Resource};
 use serde::de::DeserializeOwned;
@@ -31,6 +34,12 @@ macro_rules! kinds {
             /// The kind's name, e.g. `ReplicaSet`.
             pub const fn name(self) -> &'static str {
                 match self { $(Kind::$kind => <$kind as Resource>::KIND),* }
+            }
+
+            /// The kind of that name.
+            #[cfg(test)]
+            pub fn named(name: &str) -> Option<Self> {
+                [$(Kind::$kind),*].into_iter().find(|kind| kind.name() == name)
             }
 
             /// The resource in URLs, e.g. `replicasets`.
@@ -72,6 +81,14 @@ kinds!(
     Pod,
     ReplicaSet,
     Deployment,
+    StatefulSet,
+    DaemonSet,
+    ControllerRevision,
+    ReplicationController,
+    Job,
+    CronJob,
+    PodDisruptionBudget,
+    PersistentVolumeClaim,
     Service,
     EndpointSlice,
     Endpoints,

@@ -9,6 +9,20 @@ pub enum Controller {
     Deployment,
     /// Keys are ReplicaSets.
     ReplicaSet,
+    /// Keys are ReplicationControllers.
+    Replication,
+    /// Keys are StatefulSets.
+    StatefulSet,
+    /// Keys are DaemonSets.
+    DaemonSet,
+    /// Keys are Jobs.
+    Job,
+    /// Keys are pods that no Job may be counting.
+    JobOrphan,
+    /// Keys are CronJobs.
+    CronJob,
+    /// Keys are PodDisruptionBudgets.
+    Disruption,
     /// Keys are unbound pods.
     Scheduler,
     /// Keys are Services.

@@ -18,20 +18,8 @@ pub const NOW: &str = "2026-01-01T00:10:00Z";
 /// An object from YAML that states its kind.
 pub fn object(yaml: &str) -> Object {
     let mut value: Value = serde_yaml::from_str(yaml).expect("YAML");
-    let kind = match value["kind"].as_str().expect("a kind") {
-        "Pod" => Kind::Pod,
-        "ReplicaSet" => Kind::ReplicaSet,
-        "Deployment" => Kind::Deployment,
-        "Service" => Kind::Service,
-        "EndpointSlice" => Kind::EndpointSlice,
-        "Endpoints" => Kind::Endpoints,
-        "Node" => Kind::Node,
-        "Lease" => Kind::Lease,
-        "Namespace" => Kind::Namespace,
-        "ServiceAccount" => Kind::ServiceAccount,
-        "ConfigMap" => Kind::ConfigMap,
-        other => panic!("kind {other}"),
-    };
+    let name = value["kind"].as_str().expect("a kind");
+    let kind = Kind::named(name).unwrap_or_else(|| panic!("kind {name}"));
     let meta = &mut value["metadata"];
     let name = meta["name"].as_str().unwrap_or_default().to_owned();
     for (field, default) in [("uid", format!("{name}-uid")), ("resourceVersion", "1".to_owned())] {

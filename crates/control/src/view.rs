@@ -26,6 +26,12 @@ pub fn decide(view: &View<'_>, task: &Task) -> Decision {
     let decide: fn(&View<'_>, &ObjectName) -> Decision = match task.controller {
         Controller::Deployment => crate::deployment::decide,
         Controller::ReplicaSet => crate::replicaset::decide,
+        Controller::Replication => crate::replicaset::decide_replication_controller,
+        Controller::StatefulSet => crate::statefulset::decide,
+        Controller::DaemonSet => crate::daemonset::decide,
+        Controller::Job => crate::job::decide,
+        Controller::JobOrphan => crate::job::decide_orphan,
+        Controller::CronJob | Controller::Disruption => |_, _| Decision::default(),
         Controller::Scheduler => crate::scheduler::decide,
         Controller::EndpointSlice => crate::endpointslice::decide,
         Controller::Endpoints => crate::endpoints::decide,

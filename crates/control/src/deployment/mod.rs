@@ -16,6 +16,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::action::{Action, Decision, EventNote};
 use crate::meta::{controller_reference, is_controlled_by, seconds, selector_is_empty, selector_matches};
+use crate::template::share;
 use crate::view::View;
 
 const COMPONENT: &str = "deployment-controller";
@@ -135,21 +136,12 @@ fn limits(spec: &DeploymentSpec) -> (i32, i32) {
         return (0, 0);
     }
     let rolling = spec.strategy.as_ref().and_then(|s| s.rolling_update.clone()).unwrap_or_default();
-    let of = |value: Option<IntOrString>, up: bool| match value {
-        Some(IntOrString::Int(n)) => n.max(0),
-        Some(IntOrString::String(s)) => percent(&s, desired(spec), up),
-        None => percent("25%", desired(spec), up),
+    let of = |value: Option<IntOrString>, up| {
+        share(&value.unwrap_or(IntOrString::String("25%".into())), desired(spec), up)
     };
     let surge = of(rolling.max_surge, true);
     let unavailable = of(rolling.max_unavailable, false);
     if surge == 0 && unavailable == 0 { (0, 1) } else { (surge, unavailable.min(desired(spec).max(1))) }
-}
-
-fn percent(text: &str, of: i32, up: bool) -> i32 {
-    let share: i64 = text.trim_end_matches('%').parse().unwrap_or(0);
-    let exact = share * i64::from(of);
-    let whole = if up { (exact + 99) / 100 } else { exact / 100 };
-    i32::try_from(whole).unwrap_or(i32::MAX)
 }
 
 /// `spec.replicas` of a ReplicaSet.

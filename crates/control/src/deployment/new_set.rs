@@ -9,8 +9,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::revision::{self, REVISION};
 use super::{COMPONENT, Rollout, desired, limits, size, strategy};
-use crate::action::{Action, Report, to_value};
+use crate::action::{Action, Report};
 use crate::meta::{controller_reference, is_controlled_by, reference};
+use crate::template;
 
 /// The label that tells the pods of a Deployment's ReplicaSets apart.
 pub const HASH: &str = "pod-template-hash";
@@ -30,20 +31,6 @@ fn bare(meta: Option<&ObjectMeta>) -> ObjectMeta {
     meta.labels = meta.labels.filter(|l| !l.is_empty());
     meta.annotations = meta.annotations.filter(|a| !a.is_empty());
     meta
-}
-
-/// A short name for a template: FNV-1a of its JSON and the collision count, in letters and digits that
-/// form no words.
-pub fn hash(template: &PodTemplateSpec, collisions: Option<i32>) -> String {
-    const SAFE: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-    let mut sum: u32 = 2_166_136_261;
-    let mut add =
-        |bytes: &[u8]| bytes.iter().for_each(|b| sum = (sum ^ u32::from(*b)).wrapping_mul(16_777_619));
-    add(to_value(template).to_string().as_bytes());
-    if let Some(count) = collisions {
-        add(&count.to_le_bytes());
-    }
-    sum.to_string().bytes().map(|digit| char::from(SAFE[usize::from(digit) % SAFE.len()])).collect()
 }
 
 impl Rollout<'_> {
@@ -81,7 +68,7 @@ impl Rollout<'_> {
 
     fn create_current(&mut self) {
         let collisions = self.deployment.status.as_ref().and_then(|s| s.collision_count);
-        let hash = hash(&self.spec.template, collisions);
+        let hash = template::hash(&self.spec.template, collisions);
         let meta = &self.deployment.metadata;
         let name = format!("{}-{hash}", meta.name.as_deref().unwrap_or_default());
         let namespace = meta.namespace.clone().unwrap_or_default();
@@ -99,7 +86,7 @@ impl Rollout<'_> {
             about: reference(&**self.deployment),
             component: COMPONENT,
             done: None,
-            failed: ("ReplicaSetCreateError", "Failed to create new replica set: "),
+            failed: ("ReplicaSetCreateError", "Failed to create new replica set: {}".into()),
         };
         self.actions.push(Action::create(&set, Some(report)));
         if replicas > 0 {

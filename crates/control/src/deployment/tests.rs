@@ -229,7 +229,7 @@ fn old_sets_beyond_the_history_are_deleted() {
 fn a_taken_name_counts_as_collision() {
     let state = testing::state(&deployment(1, ""));
     let d = state.deployments.get(&ObjectName::new("shop", "web")).unwrap().clone();
-    let name = format!("web-{}", new_set::hash(&d.spec.as_ref().unwrap().template, None));
+    let name = format!("web-{}", crate::template::hash(&d.spec.as_ref().unwrap().template, None));
     let foreign = set(&name, OLD, 1, 0, 0, 1).replace("uid: d,", "uid: other,");
     let decision = decide(&(deployment(1, "") + &foreign));
     assert_eq!(status(&decision)["collisionCount"], 1);

@@ -19,6 +19,7 @@ use tracing::{debug, warn};
 use super::decide::{Step, decide};
 use super::graph::{Graph, Object, Presence, Resource};
 use crate::object::{Cached, Kind};
+use crate::runner::watches::WHOLE;
 use crate::runner::write::send;
 use crate::watching::watch;
 
@@ -77,16 +78,6 @@ fn resource_of(kind: Kind) -> Resource {
 
 /// Kinds that others watch whole already, or whose objects own nothing, are owned by nobody and are many.
 fn is_watched_elsewhere(resource: &Resource) -> bool {
-    const WHOLE: [Kind; 8] = [
-        Kind::Pod,
-        Kind::ReplicaSet,
-        Kind::Deployment,
-        Kind::Service,
-        Kind::EndpointSlice,
-        Kind::Endpoints,
-        Kind::Node,
-        Kind::Namespace,
-    ];
     WHOLE.iter().any(|k| resource_of(*k) == *resource) || resource.plural == "events"
 }
 

@@ -1,5 +1,7 @@
-//! The ReplicaSet controller: as many pods as asked for, no more, no less.
+//! The ReplicaSet controller: as many pods as asked for, no more, no less. ReplicationControllers are the same
+//! under an older name.
 
+mod keeps;
 mod rank;
 mod status;
 #[cfg(test)]
@@ -8,17 +10,19 @@ mod tests;
 use std::sync::Arc;
 
 use daymark_model::ObjectName;
-use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::action::{Action, Decision, Report};
-use crate::meta::{
-    controller_reference, is_controlled_by, pod_active, reference, selector_is_empty, selector_matches,
-};
+use crate::claim;
+use crate::meta::{pod_active, selector_is_empty};
+use crate::state::Store;
+use crate::task::Task;
+use crate::template;
 use crate::view::View;
+use keeps::{Keeps, Wish};
+pub use rank::least_useful;
+pub use status::next_of;
 
-const COMPONENT: &str = "replicaset-controller";
 /// At most so many pods are created or deleted for one ReplicaSet before it is looked at again.
 const BURST: usize = 500;
 
@@ -27,39 +31,34 @@ const BURST: usize = 500;
 /// 2. if there are too few active pods, the missing are created; if too many, the least useful deleted;
 /// 3. the status is brought up to date.
 pub fn decide(view: &View<'_>, key: &ObjectName) -> Decision {
+    decide_any(view, &view.state.replica_sets, key)
+}
+
+/// Looks at one ReplicationController, as at a ReplicaSet.
+pub fn decide_replication_controller(view: &View<'_>, key: &ObjectName) -> Decision {
+    decide_any(view, &view.state.replication_controllers, key)
+}
+
+fn decide_any<T: Keeps>(view: &View<'_>, store: &Store<T>, key: &ObjectName) -> Decision {
     let mut decision = Decision::default();
-    let Some(set) = view.state.replica_sets.get(key) else { return decision };
-    let Some(spec) = &set.spec else { return decision };
-    if selector_is_empty(&spec.selector) {
+    let Some(set) = store.get(key) else { return decision };
+    let Some(wish) = set.wish().filter(|w| !selector_is_empty(&w.selector)) else { return decision };
+    let claim = claim::pods(view, &**set, &wish.selector, pod_active);
+    decision.actions.extend(claim.releases);
+    if !claim.adoptions.is_empty() {
+        decision.actions.extend(claim.adoptions);
         return decision;
     }
-    let own: Vec<_> = view.state.pods_of(set.metadata.uid.as_deref().unwrap_or_default()).cloned().collect();
-    let (pods, released): (Vec<_>, Vec<_>) =
-        own.into_iter().partition(|p| selector_matches(&spec.selector, p.metadata.labels.as_ref()));
-    if set.metadata.deletion_timestamp.is_none() {
-        released.iter().for_each(|pod| decision.push(release(pod, set)));
-        let adopted: Vec<_> = view
-            .state
-            .orphan_pods(&key.namespace)
-            .filter(|p| pod_active(p) && selector_matches(&spec.selector, p.metadata.labels.as_ref()))
-            .collect();
-        if !adopted.is_empty() {
-            // The adopted come back as ours, and then we count.
-            adopted.iter().for_each(|pod| decision.push(adopt(pod, set)));
-            return decision;
-        }
-    }
-    let active: Vec<_> = pods.iter().filter(|p| pod_active(p)).cloned().collect();
-    let failure =
-        view.state.failures.get(&crate::task::Task::new(crate::task::Controller::ReplicaSet, key.clone()));
-    let wanted = usize::try_from(spec.replicas.unwrap_or(1)).unwrap_or(0);
-    let status =
-        status::update(view, set, &pods, &active, failure.map(|f| (f.as_str(), active.len() < wanted)));
-    if let Some(soon) = status::next_available(view, set, &active) {
+    let active: Vec<_> = claim.pods.iter().filter(|p| pod_active(p)).cloned().collect();
+    let failure = view.state.failures.get(&Task::new(T::CONTROLLER, key.clone()));
+    let wanted = usize::try_from(wish.replicas).unwrap_or(0);
+    let failed = failure.map(|f| (f.as_str(), active.len() < wanted));
+    let status = status::update(view, &**set, &wish, &claim.pods, &active, failed);
+    if let Some(soon) = status::next_available(view, &wish, &active) {
         decision.look_again(soon);
     }
-    let scaling =
-        if set.metadata.deletion_timestamp.is_none() { scale(view, set, &active, wanted) } else { vec![] };
+    let alive = set.metadata().deletion_timestamp.is_none();
+    let scaling = if alive { scale(view, &**set, &wish, &active, wanted) } else { vec![] };
     if failure.is_some() {
         decision.push(status);
         decision.actions.extend(scaling);
@@ -70,62 +69,17 @@ pub fn decide(view: &View<'_>, key: &ObjectName) -> Decision {
     decision
 }
 
-fn scale(view: &View<'_>, set: &Arc<ReplicaSet>, active: &[Arc<Pod>], wanted: usize) -> Vec<Action> {
+fn scale<T: Keeps>(view: &View<'_>, set: &T, wish: &Wish, active: &[Arc<Pod>], wanted: usize) -> Vec<Action> {
     if active.len() < wanted {
-        let report = Report {
-            about: reference(&**set),
-            component: COMPONENT,
-            done: Some(("SuccessfulCreate", "Created pod: ")),
-            failed: ("FailedCreate", "Error creating: "),
-        };
-        let pod = new_pod(set);
+        let report = Report::created_pod(T::COMPONENT, set);
+        let pod = template::pod(&wish.template, set);
         (active.len()..wanted).take(BURST).map(|_| Action::create(&pod, Some(report.clone()))).collect()
     } else {
-        let report = Report {
-            about: reference(&**set),
-            component: COMPONENT,
-            done: Some(("SuccessfulDelete", "Deleted pod: ")),
-            failed: ("FailedDelete", "Error deleting: "),
-        };
+        let report = Report::deleted_pod(T::COMPONENT, set);
         let surplus = (active.len() - wanted).min(BURST);
         rank::least_useful(view, active, surplus)
             .iter()
             .map(|pod| Action::delete(&***pod, Some(report.clone())))
             .collect()
     }
-}
-
-fn new_pod(set: &ReplicaSet) -> Pod {
-    let template = set.spec.as_ref().and_then(|s| s.template.clone()).unwrap_or_default();
-    let given = template.metadata.unwrap_or_default();
-    Pod {
-        metadata: ObjectMeta {
-            generate_name: Some(format!("{}-", set.metadata.name.as_deref().unwrap_or_default())),
-            namespace: set.metadata.namespace.clone(),
-            labels: given.labels,
-            annotations: given.annotations,
-            finalizers: given.finalizers,
-            owner_references: Some(vec![controller_reference(set)]),
-            ..Default::default()
-        },
-        spec: template.spec,
-        status: None,
-    }
-}
-
-fn adopt(pod: &Pod, set: &ReplicaSet) -> Option<Action> {
-    let mut new = pod.clone();
-    new.metadata.owner_references.get_or_insert_default().push(controller_reference(set));
-    Action::update(pod, &new, "")
-}
-
-fn release(pod: &Pod, set: &ReplicaSet) -> Option<Action> {
-    if !is_controlled_by(&pod.metadata, &set.metadata) {
-        return None;
-    }
-    let mut new = pod.clone();
-    let mut owners = new.metadata.owner_references.take().unwrap_or_default();
-    owners.retain(|o| Some(&o.uid) != set.metadata.uid.as_ref());
-    new.metadata.owner_references = (!owners.is_empty()).then_some(owners);
-    Action::update(pod, &new, "")
 }

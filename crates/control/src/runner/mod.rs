@@ -2,7 +2,7 @@
 //! decisions are written, and the answers feed the state again, ahead of the watches.
 
 mod queue;
-mod watches;
+pub(crate) mod watches;
 pub(crate) mod write;
 
 use std::collections::BTreeSet;
@@ -115,7 +115,7 @@ impl Hub {
             writer,
             started: Instant::now(),
             last_turn: Duration::ZERO,
-            unsynced: watches::KINDS.into_iter().collect(),
+            unsynced: watches::kinds().collect(),
         }
     }
 
@@ -142,7 +142,7 @@ impl Hub {
         let at = self.now();
         let tasks = match message {
             Message::Seen(object) | Message::Answer(object) => self.state.upsert(object, at),
-            Message::Deleted(object) => self.state.deleted(&object, at),
+            Message::Deleted(object) => self.state.deleted(object, at),
             Message::Gone { kind, key, uid } => self.state.deleted_by_us(kind, &key, &uid, at),
             Message::ListBegins(kind) => self.state.list(kind, false, at),
             Message::ListEnds(kind) => {

@@ -3,10 +3,15 @@
 use std::pin::pin;
 
 use futures::StreamExt;
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Endpoints, Namespace, Node, PersistentVolumeClaim, Pod, ReplicationController, Service,
+    ServiceAccount,
+};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::runtime::watcher::{Config, Event};
 use kube::{Api, Client};
 use tokio::sync::mpsc::Sender;
@@ -19,37 +24,52 @@ use crate::object::{Cached, Kind};
 use crate::state::slim;
 use crate::watching::watch;
 
-/// The kinds that must be listed before anything is decided.
-pub const KINDS: [Kind; 11] = [
-    Kind::Pod,
-    Kind::ReplicaSet,
-    Kind::Deployment,
-    Kind::Service,
-    Kind::EndpointSlice,
-    Kind::Endpoints,
-    Kind::Node,
-    Kind::Lease,
-    Kind::Namespace,
-    Kind::ServiceAccount,
-    Kind::ConfigMap,
-];
+macro_rules! watched_whole {
+    ($($kind:ident),* $(,)?) => {
+        /// Kinds of which every object is watched; these watches feed the garbage collector's graph too.
+        pub const WHOLE: &[Kind] = &[$(Kind::$kind),*];
 
-/// Starts all watches. Kinds that are watched whole also feed the garbage collector's graph.
+        fn spawn_whole(tasks: &mut JoinSet<()>, client: &Client, seen: &Sender<Message>, graph: &gc::Input) {
+            $(tasks.spawn(feed::<$kind>(
+                Api::all(client.clone()),
+                Config::default(),
+                seen.clone(),
+                Some(graph.clone()),
+            ));)*
+        }
+    };
+}
+
+watched_whole!(
+    Pod,
+    ReplicaSet,
+    Deployment,
+    StatefulSet,
+    DaemonSet,
+    ControllerRevision,
+    ReplicationController,
+    Job,
+    CronJob,
+    PodDisruptionBudget,
+    PersistentVolumeClaim,
+    Service,
+    EndpointSlice,
+    Endpoints,
+    Node,
+    Namespace,
+);
+
+/// Kinds of which only some objects are watched.
+const IN_PART: [Kind; 3] = [Kind::Lease, Kind::ServiceAccount, Kind::ConfigMap];
+
+/// The kinds that must be listed before anything is decided.
+pub fn kinds() -> impl Iterator<Item = Kind> {
+    WHOLE.iter().copied().chain(IN_PART)
+}
+
+/// Starts all watches.
 pub fn spawn(tasks: &mut JoinSet<()>, client: &Client, seen: &Sender<Message>, graph: &gc::Input) {
-    let all = Config::default();
-    tasks.spawn(feed::<Pod>(Api::all(client.clone()), all.clone(), seen.clone(), Some(graph.clone())));
-    tasks.spawn(feed::<ReplicaSet>(Api::all(client.clone()), all.clone(), seen.clone(), Some(graph.clone())));
-    tasks.spawn(feed::<Deployment>(Api::all(client.clone()), all.clone(), seen.clone(), Some(graph.clone())));
-    tasks.spawn(feed::<Service>(Api::all(client.clone()), all.clone(), seen.clone(), Some(graph.clone())));
-    tasks.spawn(feed::<EndpointSlice>(
-        Api::all(client.clone()),
-        all.clone(),
-        seen.clone(),
-        Some(graph.clone()),
-    ));
-    tasks.spawn(feed::<Endpoints>(Api::all(client.clone()), all.clone(), seen.clone(), Some(graph.clone())));
-    tasks.spawn(feed::<Node>(Api::all(client.clone()), all.clone(), seen.clone(), Some(graph.clone())));
-    tasks.spawn(feed::<Namespace>(Api::all(client.clone()), all, seen.clone(), Some(graph.clone())));
+    spawn_whole(tasks, client, seen, graph);
     let leases = Api::<Lease>::namespaced(client.clone(), "kube-node-lease");
     tasks.spawn(feed(leases, Config::default(), seen.clone(), None));
     let accounts = Config::default().fields("metadata.name=default");

@@ -59,7 +59,7 @@ impl Writer {
         let mut rest = actions.into_iter().peekable();
         while let Some(first) = rest.next() {
             let side_by_side = |a: &Action| match (&first, a) {
-                (Action::Create { .. }, Action::Create { .. }) => true,
+                (Action::Create { kind: a, .. }, Action::Create { kind: b, .. }) => a == b,
                 (Action::Delete { .. }, Action::Delete { .. }) => true,
                 (Action::Event(_), _) => false,
                 _ => false,
@@ -116,9 +116,11 @@ impl Writer {
     fn report(&self, report: Option<Report>, answer: Result<String, Failure>) -> Result<(), Failure> {
         let Some(report) = report else { return answer.map(drop) };
         let told = match &answer {
-            Ok(name) => report.done.map(|(reason, prefix)| (false, reason, format!("{prefix}{name}"))),
+            Ok(name) => report.done.map(|(reason, said)| (false, reason, said.replace("{}", name))),
             Err(Failure::Conflict(_)) => None,
-            Err(failure) => Some((true, report.failed.0, format!("{}{failure}", report.failed.1))),
+            Err(failure) => {
+                Some((true, report.failed.0, report.failed.1.replace("{}", &failure.to_string())))
+            }
         };
         if let Some((warning, reason, message)) = told {
             let (about, component) = (report.about, report.component);

@@ -1,6 +1,8 @@
 //! Why a node cannot take a pod, in kube-scheduler's words.
 
-use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm, Pod, Taint, Toleration};
+use k8s_openapi::api::core::v1::{
+    Node, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec, Taint, Toleration,
+};
 
 use super::quantity::milli;
 use super::usage::{Need, Usage};
@@ -29,7 +31,7 @@ pub fn objections(pod: &Pod, need: &Need, node: &Node, usage: &Usage) -> Vec<Str
         let value = taint.value.as_deref().unwrap_or_default();
         return vec![format!("node(s) had untolerated taint {{{}: {value}}}", taint.key)];
     }
-    if !selects(pod, node) {
+    if !selects(&spec, node) {
         return vec!["node(s) didn't match Pod's node affinity/selector".into()];
     }
     let clash = |(ip, protocol, port): &(String, String, i32)| {
@@ -97,8 +99,8 @@ pub fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
     }
 }
 
-fn selects(pod: &Pod, node: &Node) -> bool {
-    let Some(spec) = &pod.spec else { return true };
+/// Whether a node is of those that a pod selects by labels, affinity and name.
+pub fn selects(spec: &PodSpec, node: &Node) -> bool {
     let labels = node.metadata.labels.as_ref();
     if let Some(wanted) = &spec.node_selector
         && !labels_match(wanted, labels)

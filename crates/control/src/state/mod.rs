@@ -12,16 +12,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daymark_model::ObjectName;
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Endpoints, Namespace, Node, PersistentVolumeClaim, Pod, ReplicationController, Service,
+    ServiceAccount,
+};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::meta;
 use crate::object::{Cached, Kind, Object};
 use crate::task::Task;
-pub use packed::Packed;
+pub use packed::{Keep, Packed};
 pub use store::{Entry, Store};
 
 /// The caches of all controllers, and the few things they must remember between looks.
@@ -32,6 +37,14 @@ pub struct State {
     pub pods: Store<Pod>,
     pub replica_sets: Store<ReplicaSet>,
     pub deployments: Store<Deployment>,
+    pub stateful_sets: Store<StatefulSet>,
+    pub daemon_sets: Store<DaemonSet>,
+    pub revisions: Store<ControllerRevision>,
+    pub replication_controllers: Store<ReplicationController>,
+    pub jobs: Store<Job>,
+    pub cron_jobs: Store<CronJob>,
+    pub budgets: Store<PodDisruptionBudget>,
+    pub claims: Store<PersistentVolumeClaim>,
     pub services: Store<Service>,
     pub slices: Store<Packed<EndpointSlice>>,
     pub endpoints: Store<Packed<Endpoints>>,
@@ -79,6 +92,14 @@ impl Default for State {
                 Some(format!("{}/{}", s.key().namespace, s.service.as_ref()?))
             }]),
             deployments: Store::default(),
+            stateful_sets: Store::default(),
+            daemon_sets: Store::default(),
+            revisions: Store::indexed(&[|r: &ControllerRevision| controller_index(&r.metadata)]),
+            replication_controllers: Store::default(),
+            jobs: Store::indexed(&[|j: &Job| controller_index(&j.metadata)]),
+            cron_jobs: Store::default(),
+            budgets: Store::default(),
+            claims: Store::default(),
             services: Store::default(),
             endpoints: Store::default(),
             nodes: Store::default(),
@@ -95,88 +116,69 @@ impl Default for State {
     }
 }
 
+/// One row per kind: the store that keeps it, and what a change of it touches.
+macro_rules! per_kind {
+    ($($kind:ident: $store:ident, $touch:path;)*) => {
+        impl State {
+            /// Takes in an object, from a watch or as the answer to a write at monotonic time `at`.
+            /// Returns what must be looked at because of it.
+            pub fn upsert(&mut self, object: Object, at: Duration) -> Vec<Task> {
+                match object {
+                    $(Object::$kind(o) => accept(self, |s| &mut s.$store, Keep::keep(*o), at, $touch),)*
+                    Object::Event(_) => Vec::new(),
+                }
+            }
+
+            /// The answer to our own deletion says that an object is gone.
+            pub fn deleted_by_us(&mut self, kind: Kind, key: &ObjectName, uid: &str, at: Duration) -> Vec<Task> {
+                match kind {
+                    $(Kind::$kind => drop_answered(self, |s| &mut s.$store, key, uid, at, $touch),)*
+                    Kind::Event => Vec::new(),
+                }
+            }
+
+            /// The watch says that an object is gone.
+            pub fn deleted(&mut self, object: Object, at: Duration) -> Vec<Task> {
+                match object {
+                    $(Object::$kind(o) => drop_told(self, |s| &mut s.$store, Keep::keep(*o), at, $touch),)*
+                    Object::Event(_) => Vec::new(),
+                }
+            }
+
+            /// A list of a kind begins (`false`) or has ended (`true`).
+            pub fn list(&mut self, kind: Kind, ended: bool, at: Duration) -> Vec<Task> {
+                match kind {
+                    $(Kind::$kind => mark(self, |s| &mut s.$store, ended, at, $touch),)*
+                    Kind::Event => Vec::new(),
+                }
+            }
+        }
+    };
+}
+
+per_kind! {
+    Pod: pods, touch::pod;
+    ReplicaSet: replica_sets, touch::replica_set;
+    Deployment: deployments, touch::deployment;
+    StatefulSet: stateful_sets, touch::workload::stateful_set;
+    DaemonSet: daemon_sets, touch::workload::daemon_set;
+    ControllerRevision: revisions, touch::workload::revision;
+    ReplicationController: replication_controllers, touch::workload::replication_controller;
+    Job: jobs, touch::workload::job;
+    CronJob: cron_jobs, touch::workload::cron_job;
+    PodDisruptionBudget: budgets, touch::workload::budget;
+    PersistentVolumeClaim: claims, touch::workload::claim;
+    Service: services, touch::service;
+    EndpointSlice: slices, touch::slice;
+    Endpoints: endpoints, touch::endpoints;
+    Node: nodes, touch::node;
+    Lease: leases, touch::lease;
+    Namespace: namespaces, touch::namespace;
+    ServiceAccount: service_accounts, touch::service_account;
+    ConfigMap: config_maps, touch::config_map;
+}
+
 impl State {
-    /// Takes in an object, from a watch or as the answer to a write at monotonic time `at`.
-    /// Returns what must be looked at because of it.
-    pub fn upsert(&mut self, object: Object, at: Duration) -> Vec<Task> {
-        match object {
-            Object::Pod(o) => accept(self, |s| &mut s.pods, *o, at, touch::pod),
-            Object::ReplicaSet(o) => accept(self, |s| &mut s.replica_sets, *o, at, touch::replica_set),
-            Object::Deployment(o) => accept(self, |s| &mut s.deployments, *o, at, touch::deployment),
-            Object::Service(o) => accept(self, |s| &mut s.services, *o, at, touch::service),
-            Object::EndpointSlice(o) => accept(self, |s| &mut s.slices, Packed::new(&*o), at, touch::slice),
-            Object::Endpoints(o) => {
-                accept(self, |s| &mut s.endpoints, Packed::new(&*o), at, touch::endpoints)
-            }
-            Object::Node(o) => accept(self, |s| &mut s.nodes, *o, at, touch::node),
-            Object::Lease(o) => accept(self, |s| &mut s.leases, *o, at, touch::lease),
-            Object::Namespace(o) => accept(self, |s| &mut s.namespaces, *o, at, touch::namespace),
-            Object::ServiceAccount(o) => {
-                accept(self, |s| &mut s.service_accounts, *o, at, touch::service_account)
-            }
-            Object::ConfigMap(o) => accept(self, |s| &mut s.config_maps, *o, at, touch::config_map),
-            Object::Event(_) => Vec::new(),
-        }
-    }
-
-    /// The answer to our own deletion says that an object is gone.
-    pub fn deleted_by_us(&mut self, kind: Kind, key: &ObjectName, uid: &str, at: Duration) -> Vec<Task> {
-        match kind {
-            Kind::Pod => drop_answered(self, |s| &mut s.pods, key, uid, at, touch::pod),
-            Kind::ReplicaSet => {
-                drop_answered(self, |s| &mut s.replica_sets, key, uid, at, touch::replica_set)
-            }
-            Kind::EndpointSlice => drop_answered(self, |s| &mut s.slices, key, uid, at, touch::slice),
-            Kind::Endpoints => drop_answered(self, |s| &mut s.endpoints, key, uid, at, touch::endpoints),
-            // Nothing deletes other kinds, but for emptied namespaces, which the watch tells soon enough.
-            _ => Vec::new(),
-        }
-    }
-
-    /// The watch says that an object is gone.
-    pub fn deleted(&mut self, object: &Object, at: Duration) -> Vec<Task> {
-        match object {
-            Object::Pod(o) => drop_told(self, |s| &mut s.pods, &**o, at, touch::pod),
-            Object::ReplicaSet(o) => drop_told(self, |s| &mut s.replica_sets, &**o, at, touch::replica_set),
-            Object::Deployment(o) => drop_told(self, |s| &mut s.deployments, &**o, at, touch::deployment),
-            Object::Service(o) => drop_told(self, |s| &mut s.services, &**o, at, touch::service),
-            Object::EndpointSlice(o) => {
-                drop_told(self, |s| &mut s.slices, &Packed::new(&**o), at, touch::slice)
-            }
-            Object::Endpoints(o) => {
-                drop_told(self, |s| &mut s.endpoints, &Packed::new(&**o), at, touch::endpoints)
-            }
-            Object::Node(o) => drop_told(self, |s| &mut s.nodes, &**o, at, touch::node),
-            Object::Lease(o) => drop_told(self, |s| &mut s.leases, &**o, at, touch::lease),
-            Object::Namespace(o) => drop_told(self, |s| &mut s.namespaces, &**o, at, touch::namespace),
-            Object::ServiceAccount(o) => {
-                drop_told(self, |s| &mut s.service_accounts, &**o, at, touch::service_account)
-            }
-            Object::ConfigMap(o) => drop_told(self, |s| &mut s.config_maps, &**o, at, touch::config_map),
-            Object::Event(_) => Vec::new(),
-        }
-    }
-
-    /// A list of a kind begins (`false`) or has ended (`true`).
-    pub fn list(&mut self, kind: Kind, ended: bool, at: Duration) -> Vec<Task> {
-        match kind {
-            Kind::Pod => mark(self, |s| &mut s.pods, ended, at, touch::pod),
-            Kind::ReplicaSet => mark(self, |s| &mut s.replica_sets, ended, at, touch::replica_set),
-            Kind::Deployment => mark(self, |s| &mut s.deployments, ended, at, touch::deployment),
-            Kind::Service => mark(self, |s| &mut s.services, ended, at, touch::service),
-            Kind::EndpointSlice => mark(self, |s| &mut s.slices, ended, at, touch::slice),
-            Kind::Endpoints => mark(self, |s| &mut s.endpoints, ended, at, touch::endpoints),
-            Kind::Node => mark(self, |s| &mut s.nodes, ended, at, touch::node),
-            Kind::Lease => mark(self, |s| &mut s.leases, ended, at, touch::lease),
-            Kind::Namespace => mark(self, |s| &mut s.namespaces, ended, at, touch::namespace),
-            Kind::ServiceAccount => {
-                mark(self, |s| &mut s.service_accounts, ended, at, touch::service_account)
-            }
-            Kind::ConfigMap => mark(self, |s| &mut s.config_maps, ended, at, touch::config_map),
-            Kind::Event => Vec::new(),
-        }
-    }
-
     /// Pods whose controller has this UID.
     pub fn pods_of(&self, uid: &str) -> impl Iterator<Item = &Arc<Pod>> {
         self.pods.by_index(BY_CONTROLLER, uid)
@@ -200,6 +202,16 @@ impl State {
     /// ReplicaSets of a namespace without controller.
     pub fn orphan_replica_sets(&self, namespace: &str) -> impl Iterator<Item = &Arc<ReplicaSet>> {
         self.replica_sets.by_index(BY_CONTROLLER, &orphans_of(namespace))
+    }
+
+    /// Revisions whose controller has this UID.
+    pub fn revisions_of(&self, uid: &str) -> impl Iterator<Item = &Arc<ControllerRevision>> {
+        self.revisions.by_index(BY_CONTROLLER, uid)
+    }
+
+    /// Revisions of a namespace without controller.
+    pub fn orphan_revisions(&self, namespace: &str) -> impl Iterator<Item = &Arc<ControllerRevision>> {
+        self.revisions.by_index(BY_CONTROLLER, &orphans_of(namespace))
     }
 
     /// The EndpointSlices that name a Service.
@@ -236,12 +248,12 @@ fn accept<T: Entry>(state: &mut State, of: Select<T>, object: T, at: Duration, t
 fn drop_told<T: Entry>(
     state: &mut State,
     of: Select<T>,
-    object: &T,
+    object: T,
     at: Duration,
     touch: Touch<T>,
 ) -> Vec<Task> {
     let mut tasks = Vec::new();
-    if let Some(old) = of(state).deleted(object) {
+    if let Some(old) = of(state).deleted(&object) {
         touch(state, Some(&old), None, at, &mut tasks);
     }
     tasks

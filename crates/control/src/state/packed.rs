@@ -19,6 +19,23 @@ pub struct Packed<T> {
     of: PhantomData<fn() -> T>,
 }
 
+/// How an object of a kind is kept: as it is, or reduced.
+pub trait Keep<T> {
+    fn keep(object: T) -> Self;
+}
+
+impl<T: Cached> Keep<T> for T {
+    fn keep(object: T) -> Self {
+        object
+    }
+}
+
+impl<T: Cached> Keep<T> for Packed<T> {
+    fn keep(object: T) -> Self {
+        Self::new(&object)
+    }
+}
+
 impl<T: Cached> Packed<T> {
     /// Packs an object.
     pub fn new(object: &T) -> Self {

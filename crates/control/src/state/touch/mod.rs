@@ -1,5 +1,7 @@
 //! Which tasks a change of an object makes necessary.
 
+pub mod workload;
+
 use std::time::Duration;
 
 use daymark_model::ObjectName;
@@ -20,10 +22,11 @@ pub fn pod(state: &mut State, old: Option<&Pod>, new: Option<&Pod>, at: Duration
     let Some(any) = new.or(old) else { return };
     let this = key(any);
     for pod in [old, new].into_iter().flatten() {
-        match controller_key(&pod.metadata, "ReplicaSet") {
-            Some(owner) => out.push(Task::new(Controller::ReplicaSet, owner)),
-            None => orphan_pod(state, pod, out),
-        }
+        workload::owners_of_pod(state, pod, out);
+        workload::budgets_of_pod(state, pod, out);
+    }
+    if let Some(pod) = new {
+        workload::tracked_pod(state, pod, out);
     }
     if new.is_none() {
         recreating_deployment(state, any, out);
@@ -77,22 +80,6 @@ fn bound_pod(state: &mut State, pod: &Pod, this: &ObjectName, at: Duration, out:
     }
 }
 
-fn orphan_pod(state: &State, pod: &Pod, out: &mut Tasks) {
-    if meta::controller(&pod.metadata).is_some() {
-        return;
-    }
-    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-    for set in state.replica_sets.in_namespace(namespace) {
-        let matches = set
-            .spec
-            .as_ref()
-            .is_some_and(|spec| selector_matches(&spec.selector, pod.metadata.labels.as_ref()));
-        if matches {
-            out.push(Task::new(Controller::ReplicaSet, key(&**set)));
-        }
-    }
-}
-
 /// A Deployment of strategy Recreate waits for the last old pod to be gone.
 fn recreating_deployment(state: &State, pod: &Pod, out: &mut Tasks) {
     let owner = controller_key(&pod.metadata, "ReplicaSet")
@@ -137,6 +124,7 @@ pub fn replica_set(
 ) {
     let Some(any) = new.or(old) else { return };
     out.push(Task::new(Controller::ReplicaSet, key(any)));
+    workload::budgets_of(state, &any.metadata, out);
     for set in [old, new].into_iter().flatten() {
         match controller_key(&set.metadata, "Deployment") {
             Some(owner) => out.push(Task::new(Controller::Deployment, owner)),
@@ -230,6 +218,15 @@ pub fn node(state: &mut State, old: Option<&Node>, new: Option<&Node>, at: Durat
         }
     }
     let labels = |n: Option<&Node>| n.and_then(|n| n.metadata.labels.clone());
+    let cordoned = |n: Option<&Node>| n.and_then(|n| n.spec.as_ref()).and_then(|s| s.unschedulable);
+    if old.is_none()
+        || new.is_none()
+        || taints(old) != taints(new)
+        || labels(old) != labels(new)
+        || cordoned(old) != cordoned(new)
+    {
+        workload::all_daemon_sets(state, out);
+    }
     if labels(old) != labels(new) {
         for pod in state.pods_on(&name).cloned().collect::<Vec<_>>() {
             services_of_pod(state, None, Some(&pod), out);
