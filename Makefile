@@ -4,7 +4,7 @@ CARGO_TARGET_DIR ?= target
 BIN := $(CARGO_TARGET_DIR)/x86_64-unknown-linux-gnu/release/daymark
 export CARGO_TARGET_DIR
 
-.PHONY: setup build install up down test lint bench
+.PHONY: setup build install up down test lint bench conformance
 
 setup: ## install what is missing (Debian packages; never a toolchain)
 	./scripts/setup
@@ -31,3 +31,7 @@ lint:
 
 bench: install ## print figures and ratios
 	./bench/run
+
+FOCUS ?= \[sig-network\].*\[Conformance\]
+conformance: install ## Kubernetes' own specs; FOCUS='regular expression' for others than the network's
+	./scripts/conformance '$(FOCUS)'
