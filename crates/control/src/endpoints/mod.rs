@@ -14,7 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::action::{Action, Decision};
 use crate::endpointslice::{HEADLESS, TRIGGER_TIME, build};
-use crate::meta::{Labels, annotation, pod_node, pod_ready};
+use crate::meta::{Labels, annotation, label, pod_node, pod_ready};
 use crate::view::View;
 
 const MANAGED_BY: &str = "endpoints.kubernetes.io/managed-by";
@@ -24,6 +24,11 @@ const LOCK: &str = "control-plane.alpha.kubernetes.io/leader";
 const OVER_CAPACITY: &str = "endpoints.kubernetes.io/over-capacity";
 /// Addresses in an Endpoints object.
 const CAPACITY: usize = 1000;
+
+/// Whether this controller wrote the Endpoints.
+pub fn is_ours(endpoints: &Endpoints) -> bool {
+    label(&endpoints.metadata, MANAGED_BY) == Some(MANAGER)
+}
 
 /// Looks at one Service: its Endpoints object holds its pods by distinct ports, ready and not; without
 /// a Service there are no Endpoints.

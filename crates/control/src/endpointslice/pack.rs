@@ -9,7 +9,8 @@ use super::{Group, PER_SLICE, TRIGGER_TIME, Wanted};
 use crate::action::Action;
 
 /// The writes that make `existing` slices hold what is `wanted`. Creations come before deletions, so
-/// that no endpoint is missing in between.
+/// that no endpoint is missing in between; a slice without endpoints becomes one with, so that nobody sees
+/// both.
 pub(crate) fn reconcile(frame: &ObjectMeta, existing: Vec<EndpointSlice>, mut wanted: Wanted) -> Vec<Action> {
     let mut groups: BTreeMap<Group, Vec<EndpointSlice>> = BTreeMap::new();
     let mut useless = Vec::new();
@@ -33,7 +34,10 @@ pub(crate) fn reconcile(frame: &ObjectMeta, existing: Vec<EndpointSlice>, mut wa
                 }
                 Filled::Kept { old, endpoints } => actions.extend(update(frame, &old, endpoints)),
                 Filled::Useless(old) => deletions.push(old),
-                Filled::New(endpoints) => actions.push(create(frame, &group, endpoints)),
+                Filled::New(endpoints) => match take_placeholder(&mut useless, &group) {
+                    Some(old) => actions.extend(fill_placeholder(frame, &old, &group, endpoints)),
+                    None => actions.push(create(frame, &group, endpoints)),
+                },
             }
         }
     }
@@ -99,6 +103,27 @@ fn update(frame: &ObjectMeta, old: &EndpointSlice, endpoints: Vec<Endpoint>) -> 
         // The time tells about a change of endpoints, so it only moves with them.
         new.metadata.annotations.get_or_insert_default().insert(TRIGGER_TIME.into(), time.clone());
     }
+    Action::update(old, &new, "")
+}
+
+fn take_placeholder(useless: &mut Vec<EndpointSlice>, group: &Group) -> Option<EndpointSlice> {
+    let is_empty = |s: &EndpointSlice| s.endpoints.as_ref().is_none_or(|e| e.is_empty());
+    let at = useless.iter().position(|s| s.address_type == group.address_type && is_empty(s))?;
+    Some(useless.remove(at))
+}
+
+fn fill_placeholder(
+    frame: &ObjectMeta,
+    old: &EndpointSlice,
+    group: &Group,
+    endpoints: Vec<Endpoint>,
+) -> Option<Action> {
+    let mut new = old.clone();
+    new.metadata.labels = frame.labels.clone();
+    new.metadata.owner_references = frame.owner_references.clone();
+    new.metadata.annotations = frame.annotations.clone();
+    new.endpoints = Some(endpoints);
+    new.ports = Some(group.api_ports());
     Action::update(old, &new, "")
 }
 

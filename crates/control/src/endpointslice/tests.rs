@@ -94,6 +94,27 @@ fn pods_without_address_or_life_are_left_out_and_an_empty_slice_stands_for_none(
     assert_eq!(created(&decision)[0]["endpoints"], serde_json::json!([]));
 }
 
+#[test]
+fn the_empty_slice_becomes_the_first_one_with_endpoints() {
+    let yaml = SERVICE.to_owned()
+        + &pod("a", "10.0.0.1", 8080, true)
+        + "
+---
+kind: EndpointSlice
+metadata: {namespace: shop, name: web-1, labels: {kubernetes.io/service-name: web,
+  endpointslice.kubernetes.io/managed-by: endpointslice-controller.k8s.io}}
+addressType: IPv4
+endpoints: []
+ports: []";
+    let decision = decide(&yaml);
+    let [Action::Update { key, patch, .. }] = decision.actions.as_slice() else {
+        panic!("one update: {:?}", words(&decision));
+    };
+    assert_eq!(&*key.name, "web-1");
+    assert_eq!(patch["endpoints"][0]["addresses"][0], "10.0.0.1");
+    assert_eq!(patch["ports"][0]["port"], 8080);
+}
+
 /// Applies a decision as the API server would, so that a second look can be taken.
 fn settle(state: &mut crate::state::State, decision: Decision) -> Vec<String> {
     let said = words(&decision);

@@ -77,3 +77,19 @@ spec: {{renewTime: '2026-01-01T00:00:{second:02}.000000Z'}}"
     state.forgive_leases(Duration::from_secs(5));
     assert_eq!(state.lease_seen["n1"], Duration::from_secs(8));
 }
+
+#[test]
+fn endpoints_without_a_service_are_looked_at_if_we_made_them() {
+    let made = "kind: Endpoints\nmetadata: {namespace: shop, name: web}";
+    let ours = made
+        .replace("name: web", "name: web, labels: {endpoints.kubernetes.io/managed-by: endpoint-controller}");
+    let touched = |yaml: &str| controllers(&State::default().upsert(object(yaml), Duration::ZERO));
+    let both = [Controller::Endpoints, Controller::EndpointsMirror].map(|c| (c, "shop/web".to_owned()));
+    assert_eq!(touched(made), both[1..], "their Service may be about to come");
+    assert_eq!(touched(&ours), both);
+    let mut state = State::default();
+    state.upsert(object(made), Duration::ZERO);
+    state.upsert(object(SERVICE), Duration::ZERO);
+    let tasks = state.deleted(object(SERVICE), Duration::ZERO);
+    assert!(controllers(&tasks).contains(&(Controller::Endpoints, "shop/web".to_owned())));
+}

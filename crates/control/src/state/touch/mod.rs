@@ -13,6 +13,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use super::{Entry, Packed, State};
+use crate::endpoints::is_ours;
 use crate::meta::{self, Labels, controller_key, key, labels_match, selector_matches};
 use crate::task::{Controller, Task};
 
@@ -183,15 +184,18 @@ pub fn slice(
 }
 
 pub fn endpoints(
-    _: &mut State,
+    state: &mut State,
     old: Option<&Packed<Endpoints>>,
     new: Option<&Packed<Endpoints>>,
     _: Duration,
     out: &mut Tasks,
 ) {
     let Some(any) = new.or(old) else { return };
-    out.push(Task::new(Controller::Endpoints, any.key()));
     out.push(Task::new(Controller::EndpointsMirror, any.key()));
+    // Hand-made ones may be there before their Service; they go when it goes.
+    if state.services.get(&any.key()).is_some() || is_ours(&any.unpack()) {
+        out.push(Task::new(Controller::Endpoints, any.key()));
+    }
 }
 
 pub fn node(state: &mut State, old: Option<&Node>, new: Option<&Node>, at: Duration, out: &mut Tasks) {
