@@ -36,7 +36,12 @@ pub fn run(dir: &Path, args: &[&str], input: Option<&Path>) -> Result<Vec<u8>> {
 
 /// The directory that a module was unpacked to.
 pub fn module(dir: &Path, name: &str) -> Result<String> {
-    let wanted = format!("{name}@{VERSION}");
+    module_at(dir, name, VERSION)
+}
+
+/// As [`module`], of another version.
+pub fn module_at(dir: &Path, name: &str, version: &str) -> Result<String> {
+    let wanted = format!("{name}@{version}");
     let json = run(dir, &["mod", "download", "-json", &wanted], None)?;
     let told: serde_json::Value = serde_json::from_slice(&json).context("reading go's answer")?;
     told["Dir"].as_str().map(str::to_owned).with_context(|| format!("go does not say where {wanted} is"))

@@ -2,6 +2,7 @@
 
 mod go;
 mod golden;
+mod rbac;
 mod schema;
 
 use std::process::ExitCode;
@@ -10,6 +11,7 @@ const USAGE: &str = "\
 usage: cargo xtask NAME
 
   schema   extract the schema table from the published Kubernetes API modules (needs Go and network)
+  rbac     extract the default roles and bindings from the published Kubernetes module (needs Go and network)
   golden   renew the test vectors with Kubernetes' own libraries (needs Go and network)
 ";
 
@@ -17,6 +19,7 @@ fn main() -> ExitCode {
     let name = std::env::args().nth(1);
     let done = match name.as_deref() {
         Some("schema") => schema::run(),
+        Some("rbac") => rbac::run(),
         Some("golden") => golden::run(),
         _ => {
             eprint!("{USAGE}");

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
+use crate::access;
 use crate::error::ApiError;
 use crate::http::request::Target;
 use crate::registry::{Call, Registry};
@@ -20,6 +21,7 @@ pub async fn run(registry: &Registry, config: &Config) -> Result<(), ApiError> {
     for name in NAMESPACES {
         ensure(registry, "", "namespaces", namespace(name)).await?;
     }
+    access::bootstrap::run(registry).await?;
     ensure(registry, "", "services", kubernetes_service(config)).await?;
     correct(registry, "", "endpoints", kubernetes_endpoints(config.advertise), "/subsets").await?;
     let slice = kubernetes_slice(config.advertise);

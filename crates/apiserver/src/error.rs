@@ -41,24 +41,27 @@ impl ApiError {
     /// `resource` is the plural, with its group as in `deployments.apps`.
     pub fn not_found(group: &str, resource: &str, name: &str) -> Self {
         Self::new(404, "NotFound", format!("{} \"{name}\" not found", qualified(resource, group)))
-            .with_details(json!({"name": name, "group": group, "kind": resource}))
+            .with_details(details(group, resource, name))
     }
 
     pub fn already_exists(group: &str, resource: &str, name: &str) -> Self {
         Self::new(409, "AlreadyExists", format!("{} \"{name}\" already exists", qualified(resource, group)))
-            .with_details(json!({"name": name, "group": group, "kind": resource}))
+            .with_details(details(group, resource, name))
     }
 
     pub fn conflict(group: &str, resource: &str, name: &str, why: &str) -> Self {
         let what = qualified(resource, group);
         Self::new(409, "Conflict", format!("Operation cannot be fulfilled on {what} \"{name}\": {why}"))
-            .with_details(json!({"name": name, "group": group, "kind": resource}))
+            .with_details(details(group, resource, name))
     }
 
     pub fn forbidden(group: &str, resource: &str, name: &str, why: &str) -> Self {
         let what = qualified(resource, group);
-        Self::new(403, "Forbidden", format!("{what} \"{name}\" is forbidden: {why}"))
-            .with_details(json!({"name": name, "group": group, "kind": resource}))
+        let message = match name {
+            "" => format!("{what} is forbidden: {why}"),
+            name => format!("{what} \"{name}\" is forbidden: {why}"),
+        };
+        Self::new(403, "Forbidden", message).with_details(details(group, resource, name))
     }
 
     /// 422 with one cause per field error, worded as Kubernetes words it.
@@ -68,10 +71,9 @@ impl ApiError {
             [one] => one.clone(),
             many => format!("[{}]", many.join(", ")),
         };
-        let details = json!({
-            "name": name, "group": group, "kind": kind,
-            "causes": causes.iter().map(|c| json!({"reason": c.reason, "message": c.message, "field": c.field})).collect::<Vec<_>>(),
-        });
+        let mut details = details(group, kind, name);
+        let cause = |c: &Cause| json!({"reason": c.reason, "message": c.message, "field": c.field});
+        details["causes"] = causes.iter().map(cause).collect();
         Self::new(422, "Invalid", format!("{} \"{name}\" is invalid: {text}", qualified(kind, group)))
             .with_details(details)
     }
@@ -95,6 +97,17 @@ impl ApiError {
         }
         status
     }
+}
+
+/// What an error is about; empty parts are left out.
+fn details(group: &str, kind: &str, name: &str) -> Value {
+    let mut details = json!({});
+    for (key, value) in [("name", name), ("group", group), ("kind", kind)] {
+        if !value.is_empty() {
+            details[key] = value.into();
+        }
+    }
+    details
 }
 
 fn qualified(name: &str, group: &str) -> String {

@@ -1,6 +1,7 @@
 //! A Kubernetes API server with an embedded store: objects are generic JSON driven by a schema
 //! table, and per-kind code exists only where Kubernetes has per-kind behaviour.
 
+pub mod access;
 pub mod apply;
 pub mod bootstrap;
 pub mod custom;

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::access::accounts::Issuer;
 use crate::custom::keeper;
 use crate::http::listen::{self, bind, read_pair, roots, server_tls};
 use crate::http::route::App;
@@ -35,6 +36,13 @@ pub struct Config {
     /// The certificate that nodes' kubelet APIs ask of the server.
     pub kubelet_client_cert_pem: String,
     pub kubelet_client_key_pem: String,
+    /// The private key, PKCS #8 in PEM, that signs tokens of ServiceAccounts.
+    pub service_account_key_pem: String,
+    /// In whose name it does, an HTTPS URL.
+    pub service_account_issuer: String,
+    /// Refuses pods without a ServiceAccount and mounts its token into the others. For clusters whose
+    /// controllers make accounts.
+    pub pods_need_accounts: bool,
     pub service_cidrs: Vec<IpNet>,
     /// The cluster IP of the Service `kube-dns`.
     pub dns_ip: IpAddr,
@@ -66,6 +74,7 @@ impl Server {
             &config.kubelet_client_key_pem,
             "kubelet client certificate",
         )?;
+        let issuer = Issuer::new(&config.service_account_key_pem, config.service_account_issuer.clone())?;
         let tls = server_tls(roots.clone(), server)?;
         let mut listeners = Vec::new();
         for address in &config.listen {
@@ -77,7 +86,7 @@ impl Server {
             service_cidrs: config.service_cidrs.clone(),
             node_port_range: config.node_port_range.clone(),
         };
-        let registry = Registry::new(store, allocation)?;
+        let registry = Registry::new(store, allocation, issuer, config.pods_need_accounts)?;
         bootstrap::run(&registry, &config).await.context("the first objects could not be made")?;
         let shutdown = CancellationToken::new();
         let app = Arc::new(App {

@@ -5,6 +5,7 @@
 //! actions; one runner feeds them all from one set of watches and carries their actions out.
 
 mod action;
+mod aggregation;
 mod changes;
 mod claim;
 mod config;

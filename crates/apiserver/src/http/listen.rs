@@ -16,8 +16,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
-use super::access::Identity;
 use super::route::{self, App};
+use crate::access::Identity;
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 

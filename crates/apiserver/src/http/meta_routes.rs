@@ -1,12 +1,11 @@
 //! Everything that is not a resource: health, version, discovery, OpenAPI.
 
-use http::header::{ACCEPT, ETAG, HeaderValue, IF_NONE_MATCH};
+use http::header::{ACCEPT, CACHE_CONTROL, ETAG, HeaderValue, IF_NONE_MATCH};
 use http::{HeaderMap, Method, Request, Response};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::access::Identity;
 use super::request::{Query, not_served, wrong_method};
 use super::respond::{self, Body, Format};
 use super::route::App;
@@ -17,15 +16,8 @@ use crate::{discovery, openapi};
 pub const GIT_VERSION: &str = "v1.36.3+daymark";
 const AGGREGATED: &str = "as=APIGroupDiscoveryList";
 
-pub fn handle(
-    app: &App,
-    identity: &Identity,
-    request: &Request<Incoming>,
-) -> Result<Response<Body>, ApiError> {
+pub fn handle(app: &App, request: &Request<Incoming>) -> Result<Response<Body>, ApiError> {
     let path = request.uri().path();
-    if !identity.may_read_path(path) {
-        return Err(identity.refuse_path(&request.method().as_str().to_lowercase(), path));
-    }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return Err(wrong_method());
     }
@@ -38,12 +30,26 @@ pub fn handle(
     match parts.as_slice() {
         [""] => Ok(respond::value(200, &json!({"paths": paths(app)}), Format::JSON)),
         ["version"] => Ok(respond::value(200, &version(), Format { pretty: true, ..Format::JSON })),
+        [".well-known", "openid-configuration"] => {
+            let document = app.registry.issuer().configuration(&app.address);
+            Ok(keys_document("application/json", &document))
+        }
+        ["openid", "v1", "jwks"] => {
+            Ok(keys_document("application/jwk-set+json", &app.registry.issuer().key.jwks()))
+        }
         ["openapi", "v3"] => {
             Ok(respond::value(200, &openapi::index(&app.registry.catalog.now()), Format::JSON))
         }
         ["openapi", "v3", ..] => openapi_document(app, &trimmed["openapi/v3/".len()..], request.headers()),
         _ => discover(app, &parts, request.headers(), query.flag("pretty")),
     }
+}
+
+/// How those who check tokens elsewhere find the key.
+fn keys_document(media_type: &'static str, document: &Value) -> Response<Body> {
+    let mut response = respond::bytes(200, media_type, document.to_string());
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
+    response
 }
 
 fn discover(
@@ -109,7 +115,16 @@ fn paths(app: &App) -> Vec<String> {
             }
         }
     }
-    paths.extend(["/healthz", "/livez", "/openapi/v3", "/readyz", "/version"].map(str::to_owned));
+    let others = [
+        "/.well-known/openid-configuration",
+        "/healthz",
+        "/livez",
+        "/openapi/v3",
+        "/openid/v1/jwks",
+        "/readyz",
+        "/version",
+    ];
+    paths.extend(others.map(str::to_owned));
     paths
 }
 

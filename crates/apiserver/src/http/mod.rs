@@ -1,6 +1,5 @@
 //! TLS, request parsing, content types and responses.
 
-pub mod access;
 pub mod body;
 pub mod listen;
 mod meta_routes;

@@ -1,30 +1,32 @@
 //! Requests for resources: from verb, query and body to the registry and back to a response.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header::{HeaderMap, USER_AGENT};
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 
-use super::access::Identity;
 use super::body;
 use super::request::{Query, Target, Verb, wrong_method};
 use super::respond::{self, Body, Format, Shape};
 use super::route::App;
 use super::watch;
+use crate::access::{Attributes, Identity, review};
 use crate::error::ApiError;
 use crate::proxy;
 use crate::registry::delete::{Deleted, grace, propagation};
 use crate::registry::list::{ListQuery, Listed};
 use crate::registry::update::{Patch, Written, check_manager, default_manager};
-use crate::registry::{Call, DeleteOptions, FieldValidation, object, review};
+use crate::registry::{Call, DeleteOptions, FieldValidation, object};
 use crate::schema::{Resource, schema};
 use crate::table;
 
 /// A request for a resource, all but its body.
 struct Asked<'a> {
     app: &'a App,
-    identity: &'a Identity,
+    identity: &'a Arc<Identity>,
     target: Target,
     query: Query,
     headers: HeaderMap,
@@ -33,17 +35,21 @@ struct Asked<'a> {
 
 pub async fn handle(
     app: &App,
-    identity: &Identity,
+    identity: &Arc<Identity>,
     target: Target,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ApiError> {
     let query = Query::parse(request.uri().query().unwrap_or_default());
     let verb = target.verb(request.method(), &query).ok_or_else(wrong_method)?;
-    let resource = &target.resource;
-    if !identity.may_use(resource.plural) {
-        return Err(identity.refuse(verb, resource.group, resource.plural, &target.namespace, &target.name));
-    }
     if proxy::is_proxied(&target) {
+        let upgrades = request.headers().contains_key(http::header::UPGRADE);
+        if verb == Verb::Get && upgrades && matches!(&*target.subresource, "exec" | "attach" | "portforward")
+        {
+            // A WebSocket begins with GET; what runs through it needs the right to create all the same.
+            let Target { resource, namespace, name, subresource, .. } = &target;
+            let asked = Attributes::about("create", resource.group, resource.plural, namespace, name);
+            app.registry.authorize(identity, &Attributes { subresource, ..asked })?;
+        }
         return proxy::handle(app, &target, &query, request).await;
     }
     check_verb(verb, &target)?;
@@ -94,6 +100,7 @@ impl Asked<'_> {
         let agent = self.headers.get(USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default();
         let manager = self.query.get("fieldManager").map(str::to_owned);
         let mut call = Call::new(manager.unwrap_or_else(|| default_manager(agent)), jiff::Timestamp::now());
+        call.identity = Some(self.identity.clone());
         call.dry_run = match self.query.get("dryRun") {
             None => false,
             Some("All") => true,
@@ -141,7 +148,7 @@ impl Asked<'_> {
         let sub = target.subresource.as_str();
         match (self.resource().plural, sub) {
             (plural, "") if review::is_review(plural) => {
-                let answer = review::answer(plural, self.identity, value);
+                let answer = registry.review(target, self.identity, value, &duplicates, &mut call)?;
                 Ok(respond::value(201, &answer, self.format))
             }
             ("pods", "binding") | ("bindings", "") => {
@@ -152,11 +159,12 @@ impl Asked<'_> {
                 let answer = registry.evict(target, &value, &call).await?;
                 Ok(respond::value(201, &answer, self.format))
             }
-            ("serviceaccounts", "token") => Err(ApiError::new(
-                405,
-                "MethodNotAllowed",
-                "ServiceAccount tokens are not issued by this server yet; use a client certificate",
-            )),
+            ("serviceaccounts", "token") => {
+                let answer = registry.request_token(target, value, &duplicates, &mut call)?;
+                let mut response = respond::value(201, &answer, self.format);
+                respond::warn(&mut response, &call.warnings);
+                Ok(response)
+            }
             (_, "") => {
                 let created = registry.create(target, value, &duplicates, &mut call).await?;
                 Ok(self.object(201, &created, &call.warnings))

@@ -1,16 +1,21 @@
 //! The first decision about a request: who sent it, and is it for a resource or something else.
 
+use std::sync::Arc;
+
 use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
 
-use super::access::Identity;
-use super::request::{not_served, target_among};
+use super::request::{Query, not_served, target_among};
 use super::respond::{self, Body};
 use super::{meta_routes, resource_routes};
+use crate::access::{Attributes, Identity, bearer, impersonate};
 use crate::error::ApiError;
 use crate::proxy::Nodes;
 use crate::registry::Registry;
+
+/// Health is no secret, whatever the roles say.
+const ALWAYS_ALLOWED: [&str; 3] = ["/healthz", "/readyz", "/livez"];
 
 /// What every request can use.
 pub struct App {
@@ -23,7 +28,7 @@ pub struct App {
 }
 
 /// Answers one request; every failure becomes a `Status`.
-pub async fn respond(app: &App, identity: &Identity, request: Request<Incoming>) -> Response<Body> {
+pub async fn respond(app: &App, identity: &Arc<Identity>, request: Request<Incoming>) -> Response<Body> {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let response = match answer(app, identity, request).await {
         Ok(response) => response,
@@ -40,29 +45,49 @@ pub async fn respond(app: &App, identity: &Identity, request: Request<Incoming>)
 
 async fn answer(
     app: &App,
-    identity: &Identity,
+    identity: &Arc<Identity>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ApiError> {
-    if identity.is_anonymous() && has_credentials(request.headers()) {
-        return Err(ApiError::new(401, "Unauthorized", "Unauthorized"));
+    let identity = authenticate(app, identity, request.headers())?;
+    let path = percent_encoding::percent_decode_str(request.uri().path()).decode_utf8_lossy();
+    let query = Query::parse(request.uri().query().unwrap_or_default());
+    let asked = Attributes::of(request.method(), &path, &query);
+    let identity = impersonate(app, identity, &asked, request.headers())?;
+    if !ALWAYS_ALLOWED.contains(&&*path) {
+        app.registry.authorize(&identity, &asked)?;
     }
     let path = request.uri().path();
     if let Some(target) = target_among(&app.registry.catalog.now(), path) {
-        return resource_routes::handle(app, identity, target, request).await;
+        return resource_routes::handle(app, &identity, target, request).await;
     }
     if is_resource_path(path) {
-        // Whoever may not look learns nothing about what is served.
-        if !identity.is_trusted() {
-            return Err(identity.refuse_path(&request.method().as_str().to_lowercase(), path));
-        }
         return Err(not_served());
     }
-    meta_routes::handle(app, identity, &request)
+    meta_routes::handle(app, &request)
 }
 
-/// Tokens are not issued, so none is right.
-fn has_credentials(headers: &HeaderMap) -> bool {
-    headers.contains_key(http::header::AUTHORIZATION)
+/// Who sends the request: the holder of the connection's certificate, else of the token.
+fn authenticate(
+    app: &App,
+    connection: &Arc<Identity>,
+    headers: &HeaderMap,
+) -> Result<Arc<Identity>, ApiError> {
+    match bearer::token(headers).filter(|_| connection.is_anonymous()) {
+        Some(token) => app.registry.authenticate(&token, jiff::Timestamp::now()),
+        None => Ok(connection.clone()),
+    }
+}
+
+/// Whom the request is made as.
+fn impersonate(
+    app: &App,
+    requestor: Arc<Identity>,
+    asked: &Attributes<'_>,
+    headers: &HeaderMap,
+) -> Result<Arc<Identity>, ApiError> {
+    let Some(wanted) = impersonate::wanted(headers)? else { return Ok(requestor) };
+    let decide = |asked: &Attributes<'_>| app.registry.decide(&requestor, asked);
+    impersonate::assume(&requestor, &wanted, asked, decide).map(Arc::new)
 }
 
 fn is_resource_path(path: &str) -> bool {

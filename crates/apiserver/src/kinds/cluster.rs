@@ -1,4 +1,4 @@
-//! Namespaces, Nodes, and the defaults of kinds that describe the cluster: storage, access, priorities.
+//! Namespaces, Nodes, and the defaults of kinds that describe the cluster: storage, priorities.
 
 use serde_json::{Value, json};
 
@@ -7,12 +7,11 @@ use super::{
     field::{Errors, Path},
     format, ip,
     pod::TAINT_EFFECTS,
-    value::{at, fill, items_mut, list, object, present, set, strings, text},
+    value::{at, fill, list, object, present, set, strings, text},
 };
 
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 const FINALIZER: &str = "kubernetes";
-const RBAC: &str = "rbac.authorization.k8s.io";
 
 pub fn default_namespace(obj: &mut Value) {
     let name = text(obj, "metadata.name").to_owned();
@@ -143,43 +142,6 @@ pub fn default_storage_class(obj: &mut Value) {
 
 pub fn default_priority_class(obj: &mut Value) {
     fill(obj, "preemptionPolicy", "PreemptLowerPriority");
-}
-
-/// The API group of a role and of the subjects that are not service accounts.
-pub fn default_role_binding(obj: &mut Value) {
-    if let Some(role) = obj.get_mut("roleRef").filter(|r| r.is_object()) {
-        fill(role, "apiGroup", RBAC);
-    }
-    for subject in items_mut(obj, "subjects") {
-        if matches!(text(subject, "kind"), "User" | "Group") {
-            fill(subject, "apiGroup", RBAC);
-        }
-    }
-}
-
-pub fn check_role_binding(obj: &Value, old: Option<&Value>, errors: &mut Errors) {
-    let path = Path::new("roleRef");
-    if let Some(old) = old
-        && at(old, "roleRef") != at(obj, "roleRef")
-    {
-        errors.invalid(&path, obj["roleRef"].clone(), "cannot change roleRef");
-    }
-    if text(obj, "roleRef.apiGroup") != RBAC {
-        errors.not_supported(&path.child("apiGroup"), text(obj, "roleRef.apiGroup"), &[RBAC]);
-    }
-    if text(obj, "roleRef.name").is_empty() {
-        errors.required(&path.child("name"), "");
-    }
-    for (i, subject) in list(obj, "subjects").iter().enumerate() {
-        let path = Path::new("subjects").index(i);
-        if text(subject, "name").is_empty() {
-            errors.required(&path.child("name"), "");
-        }
-        let kinds = ["ServiceAccount", "User", "Group"];
-        if !kinds.contains(&text(subject, "kind")) {
-            errors.not_supported(&path.child("kind"), text(subject, "kind"), &kinds);
-        }
-    }
 }
 
 pub fn check_lease(obj: &Value, _old: Option<&Value>, errors: &mut Errors) {

@@ -8,7 +8,7 @@ use super::{
     apps, batch, cluster, config,
     field::Errors,
     format::{self, Complaints},
-    network, pod, service,
+    network, pod, rbac, service,
 };
 
 /// What counts as a new generation.
@@ -279,16 +279,12 @@ static KINDS: &[Facts] = &[
         default: cluster::default_priority_class,
         ..PLAIN
     },
-    access("Role"),
-    access("ClusterRole"),
+    Facts { check: rbac::check_role, ..access("Role") },
+    Facts { check: rbac::check_cluster_role, ..access("ClusterRole") },
+    Facts { default: rbac::default_binding, check: rbac::check_role_binding, ..access("RoleBinding") },
     Facts {
-        default: cluster::default_role_binding,
-        check: cluster::check_role_binding,
-        ..access("RoleBinding")
-    },
-    Facts {
-        default: cluster::default_role_binding,
-        check: cluster::check_role_binding,
+        default: rbac::default_binding,
+        check: rbac::check_cluster_role_binding,
         ..access("ClusterRoleBinding")
     },
 ];

@@ -17,6 +17,7 @@ mod ip;
 mod metadata;
 mod network;
 mod pod;
+mod rbac;
 pub mod service;
 mod strategy;
 #[cfg(test)]

@@ -64,8 +64,10 @@ impl Registry {
         let name = text(&new, "/metadata/name").to_owned();
         let target = Target { name: name.clone(), ..target.clone() };
         self.check_namespace(&target, &name)?;
+        self.admit_pod(&target, &mut new).await?;
         kinds::default(resource, &mut new);
         schema().normalise(resource.gvk(), &mut new);
+        self.check_escalation(&target, None, &new, call)?;
         kinds::prepare_create(resource, &mut new);
         // Validated first with what the client gave, so that a mistake is told before a shortage.
         let allocation = self.allocate(resource, None, &mut new)?;

@@ -3,25 +3,30 @@
 
 pub mod create;
 pub mod delete;
-mod lifecycle;
+pub(crate) mod lifecycle;
 pub mod list;
 pub mod object;
-pub mod review;
+mod pod_account;
 mod services;
 pub mod storage;
 pub mod subresource;
 pub mod update;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::access::accounts::Issuer;
+use crate::access::bearer::Remembered;
+use crate::access::index::Index;
+use crate::access::policy::{Decision, Policy};
+use crate::access::{Attributes, Identity};
 use crate::custom::{Catalog, Served, keeper};
 use crate::error::ApiError;
 use crate::http::request::Target;
 use crate::kinds::{Allocator, AllocatorConfig};
-use crate::schema::{Resource, schema};
+use crate::schema::{Gvk, Resource, schema};
 use crate::store::{Object, Store, StoreError};
 
 pub use delete::DeleteOptions;
@@ -37,6 +42,8 @@ pub enum FieldValidation {
 /// The circumstances of one request.
 #[derive(Clone, Debug)]
 pub struct Call {
+    /// Who asks; `None` is the server itself.
+    pub identity: Option<Arc<Identity>>,
     /// The field manager.
     pub manager: String,
     pub now: Timestamp,
@@ -49,6 +56,7 @@ pub struct Call {
 impl Call {
     pub fn new(manager: impl Into<String>, now: Timestamp) -> Self {
         Self {
+            identity: None,
             manager: manager.into(),
             now,
             dry_run: false,
@@ -64,6 +72,11 @@ pub struct Registry {
     /// What is served now.
     pub catalog: Catalog,
     allocator: Mutex<Allocator>,
+    access: Index,
+    issuer: Issuer,
+    pub(crate) tokens: Remembered,
+    /// Pods need a ServiceAccount, and get its token.
+    pods_need_accounts: bool,
 }
 
 /// How often a write that lost a race is tried again.
@@ -72,19 +85,47 @@ const CHANGED: &str =
     "the object has been modified; please apply your changes to the latest version and try again";
 
 impl Registry {
-    pub fn new(store: Store, config: AllocatorConfig) -> Result<Self, ApiError> {
+    pub fn new(
+        store: Store,
+        config: AllocatorConfig,
+        issuer: Issuer,
+        pods_need_accounts: bool,
+    ) -> Result<Self, ApiError> {
         let services = schema().resource("", "v1", "services");
         let prefix = services.map(|r| storage::prefix(r, "")).unwrap_or_default();
         let existing: Vec<Value> =
             store.all(&prefix).iter().map(|o| object::parse(&o.bytes)).collect::<Result<_, _>>()?;
         let allocator = Mutex::new(Allocator::new(config, existing.iter()));
-        let registry = Self { store, catalog: Catalog::new(Served::built_in()), allocator };
+        let (access, tokens) = (Index::default(), Remembered::default());
+        let catalog = Catalog::new(Served::built_in());
+        let registry = Self { store, catalog, allocator, access, issuer, tokens, pods_need_accounts };
         keeper::load(&registry)?;
         Ok(registry)
     }
 
     fn allocator(&self) -> MutexGuard<'_, Allocator> {
         self.allocator.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What signs the tokens of ServiceAccounts.
+    pub fn issuer(&self) -> &Issuer {
+        &self.issuer
+    }
+
+    /// Whether `identity` may do what is asked.
+    pub fn decide(&self, identity: &Identity, asked: &Attributes<'_>) -> Decision {
+        self.access.decide(&self.store, identity, asked)
+    }
+
+    /// Refuses what `identity` may not do.
+    pub fn authorize(&self, identity: &Identity, asked: &Attributes<'_>) -> Result<(), ApiError> {
+        let decision = self.decide(identity, asked);
+        if decision.allowed { Ok(()) } else { Err(asked.refusal(identity, &decision.reason)) }
+    }
+
+    /// Looks at the roles and bindings of this moment.
+    pub fn policy<T>(&self, look: impl FnOnce(&Policy) -> T) -> T {
+        self.access.with(&self.store, look)
     }
 
     /// The object, as the requested version.
@@ -101,7 +142,7 @@ impl Registry {
     }
 
     /// Applies the field checks of the schema as the client wants them.
-    fn check_fields(
+    pub(crate) fn check_fields(
         &self,
         resource: &Resource,
         value: &mut Value,
@@ -118,10 +159,32 @@ impl Registry {
             }
             None => schema().check_fields(resource.group, resource.version, resource.kind, value)?,
         };
+        self.settle_unknown(resource.gvk(), unknown, duplicates, call)
+    }
+
+    /// As `check_fields`, of a built-in kind that is no resource.
+    pub(crate) fn check_fields_of(
+        &self,
+        gvk: Gvk<'_>,
+        value: &mut Value,
+        duplicates: &[String],
+        call: &mut Call,
+    ) -> Result<(), ApiError> {
+        let unknown = schema().check_fields(gvk.group, gvk.version, gvk.kind, value)?;
+        self.settle_unknown(gvk, unknown, duplicates, call)
+    }
+
+    fn settle_unknown(
+        &self,
+        gvk: Gvk<'_>,
+        unknown: Vec<String>,
+        duplicates: &[String],
+        call: &mut Call,
+    ) -> Result<(), ApiError> {
         let found: Vec<String> = duplicates.iter().cloned().chain(unknown).collect();
         match call.validation {
             FieldValidation::Strict if !found.is_empty() => {
-                let (kind, version) = (resource.kind, resource.api_version());
+                let (kind, version) = (gvk.kind, gvk.api_version());
                 Err(ApiError::bad_request(format!(
                     "{kind} in version \"{version}\" cannot be handled as a {kind}: strict decoding error: {}",
                     found.join(", ")

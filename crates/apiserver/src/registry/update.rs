@@ -151,8 +151,10 @@ impl Registry {
         let resource = &target.resource;
         lifecycle::begin(&mut new, call);
         self.check_namespace(target, &target.name)?;
+        self.admit_pod(target, &mut new).await?;
         kinds::default(resource, &mut new);
         schema().normalise(resource.gvk(), &mut new);
+        self.check_escalation(target, None, &new, call)?;
         kinds::prepare_create(resource, &mut new);
         let allocation = self.allocate(resource, None, &mut new)?;
         kinds::validate_create(resource, &new)?;
@@ -195,6 +197,7 @@ impl Registry {
     ) -> Result<Value, StoreOr> {
         let resource = &target.resource;
         lifecycle::keep_identity(target, old, &mut new)?;
+        self.check_escalation(target, Some(old), &new, call)?;
         // Before the comparisons with the old object, and again for what they change.
         schema().normalise(resource.gvk(), &mut new);
         let allocation = match target.subresource.as_str() {

@@ -100,6 +100,14 @@ impl FieldSelector {
     }
 }
 
+/// The name that a field selector of whatever kind asks for, if it asks for one.
+pub fn name_selected(text: &str) -> Option<String> {
+    let terms: Option<Vec<_>> =
+        split_terms(text).into_iter().filter(|p| !p.is_empty()).map(split_term).collect();
+    let name = terms?.into_iter().find(|(field, op, _)| *field == "metadata.name" && *op != "!=");
+    unescape(name?.2).ok()
+}
+
 /// The field's name as stored objects have it.
 fn supported(res: &Resource, field: &str) -> Result<String, ApiError> {
     let field = match (res.kind, field) {

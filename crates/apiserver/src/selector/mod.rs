@@ -7,5 +7,5 @@ mod parser;
 #[cfg(test)]
 mod tests;
 
-pub use field::FieldSelector;
+pub use field::{FieldSelector, name_selected};
 pub use label::{LabelSelector, Operator, Requirement, validate_labels, validate_selector};

@@ -193,6 +193,17 @@ impl Store {
         self.shared.memory().range(prefix, None).map(|(_, object)| object.clone()).collect()
     }
 
+    /// All present objects whose key begins with `prefix`, with their keys, in order.
+    pub fn entries(&self, prefix: &str) -> Vec<(Arc<str>, Object)> {
+        self.shared.memory().range(prefix, None).map(|(key, object)| (key.clone(), object.clone())).collect()
+    }
+
+    /// When a key of a resource was last written; 0 if not since the store was opened. `prefix` is the
+    /// resource's whole prefix, as in `core/pods/`.
+    pub fn newest(&self, prefix: &str) -> u64 {
+        self.shared.memory().existing_channel(prefix).map_or(0, |channel| *channel.newest.borrow())
+    }
+
     /// How many keys begin with `prefix`.
     pub fn count(&self, prefix: &str) -> usize {
         self.shared.memory().range(prefix, None).count()

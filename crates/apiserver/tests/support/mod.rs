@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use daymark_apiserver::Server;
+use daymark_apiserver::{Config, Server};
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, Method, Request};
 use http_body_util::{BodyExt, Full};
@@ -36,13 +36,22 @@ pub struct Cluster {
 
 impl Cluster {
     pub async fn start() -> Self {
+        Self::start_with(|_| ()).await
+    }
+
+    pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let pki = Pki::new();
-        let config = pki.config(dir.path(), "127.0.0.1:0".parse().unwrap());
+        let mut config = pki.config(dir.path(), "127.0.0.1:0".parse().unwrap());
+        change(&mut config);
         let server = Server::start(config).await.unwrap();
         let address = server.addresses()[0];
         let admin = Client::new(&pki, address, Some(("admin", "system:masters")));
         Self { server, pki, dir, address, admin }
+    }
+
+    pub fn client(&self, user: &str, group: &str) -> Client {
+        Client::new(&self.pki, self.address, Some((user, group)))
     }
 }
 
@@ -132,6 +141,11 @@ impl Client {
 
     pub async fn get(&self, path: &str) -> Answer {
         self.call(Method::GET, path, &[], Bytes::new()).await
+    }
+
+    /// Asks as somebody else.
+    pub async fn get_for(&self, path: &str, user: &str) -> Answer {
+        self.call(Method::GET, path, &[("impersonate-user", user)], Bytes::new()).await
     }
 
     pub async fn get_as(&self, path: &str, accept: &str) -> Answer {

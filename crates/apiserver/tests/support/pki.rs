@@ -14,6 +14,7 @@ use rcgen::{
 pub struct Pki {
     issuer: Issuer<'static, KeyPair>,
     pub ca_pem: String,
+    account_key_pem: String,
 }
 
 impl Pki {
@@ -23,7 +24,8 @@ impl Pki {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(DnType::CommonName, "test-ca");
         let certificate = params.self_signed(&key).expect("the parameters are complete");
-        Self { ca_pem: certificate.pem(), issuer: Issuer::new(params, key) }
+        let account_key_pem = KeyPair::generate().expect("ring makes keys").serialize_pem();
+        Self { ca_pem: certificate.pem(), issuer: Issuer::new(params, key), account_key_pem }
     }
 
     /// A client certificate and key in PEM.
@@ -65,6 +67,9 @@ impl Pki {
             server_key_pem,
             kubelet_client_cert_pem,
             kubelet_client_key_pem,
+            service_account_key_pem: self.account_key_pem.clone(),
+            service_account_issuer: "https://kubernetes.default.svc.cluster.local".to_owned(),
+            pods_need_accounts: false,
             service_cidrs: vec!["10.96.0.0/16".parse().expect("a CIDR")],
             dns_ip: "10.96.0.10".parse().expect("an address"),
             node_port_range: 30000..=32767,

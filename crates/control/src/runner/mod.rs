@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::action::{Action, Decision};
+use crate::aggregation;
 use crate::config::ControllersConfig;
 use crate::events::EventRecorder;
 use crate::gc;
@@ -64,6 +65,7 @@ pub async fn run_controllers(
     let (graph, graph_input) = gc::channel();
     watches::spawn(&mut background, &client, &seen, &graph);
     background.spawn(gc::run(client.clone(), graph, graph_input));
+    background.spawn(aggregation::run(client.clone()));
     let recorder = EventRecorder::new(client.clone(), "");
     let writer = Writer { client, recorder, answers };
     let mut hub = Hub::new(config, writer);

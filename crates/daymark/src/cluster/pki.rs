@@ -49,7 +49,7 @@ impl Holder {
         match self {
             Holder::ApiServer => ("kube-apiserver".into(), "daymark"),
             Holder::KubeletClient => ("kube-apiserver-kubelet-client".into(), "system:masters"),
-            Holder::Controllers => ("system:kube-controller-manager".into(), "system:masters"),
+            Holder::Controllers => ("daymark:controllers".into(), "daymark"),
             Holder::Admin => ("kubernetes-admin".into(), "system:masters"),
             Holder::Node(name) => (format!("system:node:{name}"), "system:nodes"),
         }
@@ -79,6 +79,9 @@ impl Holder {
     }
 }
 
+/// The name of the key that signs tokens, as kubeadm names it.
+const ACCOUNTS: &str = "sa";
+
 /// The folder with all of them.
 pub struct Pki {
     dir: PathBuf,
@@ -101,9 +104,15 @@ impl Pki {
         })
     }
 
+    /// What signs the tokens of ServiceAccounts.
+    pub fn service_account_key(&self) -> Result<String> {
+        read(&self.dir.join(format!("{ACCOUNTS}.key")))
+    }
+
     /// Makes whatever is missing; what exists stays as it is.
     pub fn ensure(&self, spec: &ClusterSpec) -> Result<()> {
         fs::create_dir_all(&self.dir).into_diagnostic().wrap_err("cannot make the certificate folder")?;
+        self.key(ACCOUNTS)?;
         let key = self.key("ca")?;
         let params = ca_params(&spec.name)?;
         if !self.dir.join("ca.crt").exists() {
