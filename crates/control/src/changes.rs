@@ -2,22 +2,27 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::SystemTime;
 
-use daymark_model::{Change, ObjectName, reduce};
+use daymark_model::{Change, ObjectName, reduce, wire};
 use futures::stream::{self, Stream, StreamExt};
-use k8s_openapi::api::core::v1::{Node, Service};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::runtime::watcher::{Config, Event};
 use kube::{Api, Client};
 use serde::de::DeserializeOwned;
 use tracing::warn;
 
+use crate::lean::{Lean, Wire};
 use crate::object::key_of;
 use crate::watching::watch;
 
 /// One step of what an agent follows.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ChangeEvent {
+    /// The next change is the answer to something that happened then, says its object.
+    Triggered(SystemTime),
     /// An object appeared, changed or went.
     Change(Change),
     /// Everything that existed at the start has been told. Sent once.
@@ -30,17 +35,17 @@ pub enum ChangeEvent {
 /// what has gone meanwhile. While the API server is away nothing is said to have gone. Errors are told
 /// for logging; the stream goes on by itself after them.
 pub fn changes(client: Client) -> impl Stream<Item = anyhow::Result<ChangeEvent>> + Send + Unpin {
-    let services = follow::<Service>(
+    let services = follow::<wire::Service>(
         Api::all(client.clone()),
         |o| reduce::service(o).map(Change::Service).map_err(|e| e.to_string()),
         Change::ServiceGone,
     );
-    let slices = follow::<EndpointSlice>(
+    let slices = follow::<wire::EndpointSlice>(
         Api::all(client.clone()),
         |o| reduce::slice_change(o).map_err(|e| e.to_string()),
         Change::SliceGone,
     );
-    let nodes = follow::<Node>(
+    let nodes = follow::<wire::Node>(
         Api::all(client),
         |o| reduce::node(o).map(Change::Node).map_err(|e| e.to_string()),
         |name| Change::NodeGone(name.name),
@@ -49,6 +54,7 @@ pub fn changes(client: Client) -> impl Stream<Item = anyhow::Result<ChangeEvent>
     let all = stream::select_all([services.boxed(), slices.boxed(), nodes.boxed()]);
     all.filter_map(move |told| {
         let event = match told {
+            Ok(Told::Triggered(at)) => Some(Ok(ChangeEvent::Triggered(at))),
             Ok(Told::Change(change)) => Some(Ok(ChangeEvent::Change(change))),
             Ok(Told::Listed) => {
                 unsynced -= 1;
@@ -62,20 +68,22 @@ pub fn changes(client: Client) -> impl Stream<Item = anyhow::Result<ChangeEvent>
 }
 
 enum Told {
+    Triggered(SystemTime),
     Change(Change),
     /// The first list of a kind is complete.
     Listed,
 }
 
-fn follow<K>(
-    api: Api<K>,
-    reduce: fn(&K) -> Result<Change, String>,
+fn follow<W>(
+    api: Api<Lean<W>>,
+    reduce: fn(&W) -> Result<Change, String>,
     gone: fn(ObjectName) -> Change,
 ) -> impl Stream<Item = anyhow::Result<Told>> + Send
 where
-    K: kube::Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+    W: Wire + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let mut known = Known { reduce, gone, names: BTreeSet::new(), listing: None, listed: false };
+    let (names, namespaces) = (BTreeSet::new(), BTreeSet::new());
+    let mut known = Known { reduce, gone, names, namespaces, listing: None, listed: false };
     watch(api, Config::default()).flat_map(move |event| {
         stream::iter(match event {
             Ok(event) => known.take(event).into_iter().map(Ok).collect::<Vec<_>>(),
@@ -84,31 +92,44 @@ where
     })
 }
 
+/// When that happened which a controller answered by this object.
+fn triggered(metadata: &ObjectMeta) -> Option<SystemTime> {
+    let text = metadata.annotations.as_ref()?.get(reduce::LAST_CHANGE)?;
+    text.parse::<Timestamp>().ok().map(SystemTime::from)
+}
+
 /// The names of what has been told, so that deletions during an interruption are noticed.
-struct Known<K> {
-    reduce: fn(&K) -> Result<Change, String>,
+struct Known<W> {
+    reduce: fn(&W) -> Result<Change, String>,
     gone: fn(ObjectName) -> Change,
     names: BTreeSet<ObjectName>,
+    /// One copy of each.
+    namespaces: BTreeSet<Arc<str>>,
     listing: Option<BTreeSet<ObjectName>>,
     listed: bool,
 }
 
-impl<K: kube::Resource> Known<K> {
-    fn take(&mut self, event: Event<K>) -> Vec<Told> {
+impl<W: Wire> Known<W> {
+    fn take(&mut self, event: Event<Lean<W>>) -> Vec<Told> {
         match event {
             Event::Init => {
                 self.listing = Some(BTreeSet::new());
                 Vec::new()
             }
-            Event::InitApply(object) => {
-                let name = key_of(object.meta());
+            Event::InitApply(Lean(object)) => {
+                let name = self.name_of(object.meta());
                 if let Some(listing) = &mut self.listing {
                     listing.insert(name.clone());
                 }
                 self.tell(name, &object)
             }
-            Event::Apply(object) => self.tell(key_of(object.meta()), &object),
-            Event::Delete(object) => self.forget(&key_of(object.meta())),
+            Event::Apply(Lean(object)) => {
+                let mut told: Vec<_> = triggered(object.meta()).map(Told::Triggered).into_iter().collect();
+                let name = self.name_of(object.meta());
+                told.extend(self.tell(name, &object));
+                told
+            }
+            Event::Delete(Lean(object)) => self.forget(&key_of(object.meta())),
             Event::InitDone => {
                 let listed = self.listing.take().unwrap_or_default();
                 let absent: Vec<_> = self.names.difference(&listed).cloned().collect();
@@ -121,7 +142,16 @@ impl<K: kube::Resource> Known<K> {
         }
     }
 
-    fn tell(&mut self, name: ObjectName, object: &K) -> Vec<Told> {
+    fn name_of(&mut self, metadata: &ObjectMeta) -> ObjectName {
+        let mut name = key_of(metadata);
+        match self.namespaces.get(&name.namespace) {
+            Some(known) => name.namespace = known.clone(),
+            None => drop(self.namespaces.insert(name.namespace.clone())),
+        }
+        name
+    }
+
+    fn tell(&mut self, name: ObjectName, object: &W) -> Vec<Told> {
         match (self.reduce)(object) {
             Ok(change) => {
                 self.names.insert(name);
@@ -143,21 +173,26 @@ impl<K: kube::Resource> Known<K> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use k8s_openapi::api::core::v1::ConfigMap;
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-    fn known() -> Known<ConfigMap> {
-        let reduce = |o: &ConfigMap| {
+    fn known() -> Known<wire::Service> {
+        let reduce = |o: &wire::Service| {
             let name = o.metadata.name.clone().unwrap_or_default();
             if name == "bad" { Err("bad".to_owned()) } else { Ok(Change::NodeGone(name.into())) }
         };
-        Known { reduce, gone: Change::ServiceGone, names: BTreeSet::new(), listing: None, listed: false }
+        Known {
+            reduce,
+            gone: Change::ServiceGone,
+            names: BTreeSet::new(),
+            namespaces: BTreeSet::new(),
+            listing: None,
+            listed: false,
+        }
     }
 
-    fn object(name: &str) -> ConfigMap {
+    fn object(name: &str) -> Lean<wire::Service> {
         let metadata =
             ObjectMeta { name: Some(name.into()), namespace: Some("n".into()), ..Default::default() };
-        ConfigMap { metadata, ..Default::default() }
+        Lean(wire::Service { metadata, ..Default::default() })
     }
 
     fn words(told: Vec<Told>) -> Vec<String> {
@@ -165,6 +200,7 @@ mod tests {
             Told::Change(Change::NodeGone(name)) => format!("told {name}"),
             Told::Change(Change::ServiceGone(name)) => format!("gone {name}"),
             Told::Change(other) => panic!("{other:?}"),
+            Told::Triggered(at) => format!("at {}", Timestamp::try_from(at).expect("a time")),
             Told::Listed => "listed".to_owned(),
         };
         told.into_iter().map(word).collect()
@@ -183,6 +219,17 @@ mod tests {
         assert_eq!(words(known.take(Event::InitDone)), ["gone n/a"]);
         assert_eq!(words(known.take(Event::Delete(object("b")))), ["gone n/b"]);
         assert_eq!(words(known.take(Event::Delete(object("b")))), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_change_is_told_with_what_triggered_it() {
+        let mut known = known();
+        let annotation = (reduce::LAST_CHANGE.to_owned(), "2026-01-02T03:04:05.25Z".to_owned());
+        let mut changed = object("a");
+        changed.0.metadata.annotations = Some([annotation].into());
+        let told = words(known.take(Event::InitApply(changed.clone())));
+        assert_eq!(told, ["told a"], "what was there at the start answers nothing");
+        assert_eq!(words(known.take(Event::Apply(changed))), ["at 2026-01-02T03:04:05.25Z", "told a"]);
     }
 
     #[test]

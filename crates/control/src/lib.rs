@@ -17,6 +17,7 @@ mod endpointslice;
 mod events;
 mod gc;
 mod job;
+mod lean;
 mod loadbalancer;
 mod meta;
 mod namespace;

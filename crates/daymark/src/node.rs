@@ -101,8 +101,8 @@ async fn work(cluster: &Cluster, node: &NodeSpec, outside: &Handle, readiness: R
     }
 }
 
-/// Returns what loading programs and images took to the kernel: malloc keeps it otherwise.
-fn give_back_memory() {
+/// Returns to the kernel what was needed for a while, e.g. for loading programs and images: malloc keeps it otherwise.
+pub fn give_back_memory() {
     // SAFETY: malloc_trim takes no pointer and locks what it works on.
     unsafe { nix::libc::malloc_trim(0) };
 }

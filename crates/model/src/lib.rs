@@ -7,6 +7,7 @@ pub mod name;
 pub mod node;
 pub mod reduce;
 pub mod service;
+pub mod wire;
 pub mod world;
 
 pub use endpoints::{AddressFamily, Endpoint, Hints, Slice, SlicePort};

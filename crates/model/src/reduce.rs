@@ -1,14 +1,16 @@
 //! Reduces Kubernetes objects to the model. Only here do the API's optional fields get their meaning.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1 as core;
-use k8s_openapi::api::discovery::v1 as discovery;
+use k8s_openapi::api::discovery::v1::EndpointHints;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use crate::wire;
 use crate::{
     AddressFamily, Change, Endpoint, Hints, LoadBalancerIp, Node, ObjectName, Protocol, Service, ServicePort,
     ServiceType, Slice, SlicePort, TrafficDistribution,
@@ -18,8 +20,14 @@ const SERVICE_NAME: &str = "kubernetes.io/service-name";
 const PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
 const HEADLESS: &str = "service.kubernetes.io/headless";
 const ZONE: &str = "topology.kubernetes.io/zone";
+/// Annotation of an EndpointSlice: when that happened which its latest change answers.
+pub const LAST_CHANGE: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 const EXCLUDE_FROM_LOAD_BALANCERS: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
+/// Labels and annotations that have a meaning here; [`wire`] reads no others.
+pub(crate) const ASKED_FOR: [&str; 6] =
+    [SERVICE_NAME, PROXY_NAME, HEADLESS, ZONE, EXCLUDE_FROM_LOAD_BALANCERS, LAST_CHANGE];
 const LEAVING_TAINT: &str = "ToBeDeletedByClusterAutoscaler";
+const NO_ADDRESS: &str = "is no IP address or CIDR";
 const DEFAULT_AFFINITY_SECONDS: u32 = 10_800;
 
 /// A value that the API server should not have admitted. The object cannot be used until it is corrected;
@@ -37,10 +45,11 @@ pub struct ReduceError {
 }
 
 /// A Service, for the data plane, DNS and announcing.
-pub fn service(object: &core::Service) -> Result<Service, ReduceError> {
+pub fn service(object: &wire::Service) -> Result<Service, ReduceError> {
     let name = object_name(&object.metadata);
-    let at = Source { kind: "Service", object: name.to_string() };
-    let spec = object.spec.clone().unwrap_or_default();
+    let at = Source { kind: "Service", object: &name };
+    let none = wire::ServiceSpec::default();
+    let spec = object.spec.as_ref().unwrap_or(&none);
     let service_type = match spec.type_.as_deref().unwrap_or("ClusterIP") {
         "ClusterIP" => ServiceType::ClusterIp,
         "NodePort" => ServiceType::NodePort,
@@ -57,19 +66,19 @@ pub fn service(object: &core::Service) -> Result<Service, ReduceError> {
         _ => Vec::new(),
     };
     let affinity_seconds = match spec.session_affinity.as_deref() {
-        Some("ClientIP") => Some(affinity_seconds(&at, &spec)?),
+        Some("ClientIP") => Some(affinity_seconds(&at, spec)?),
         _ => None,
     };
     Ok(Service {
         headless: !external_name && spec.cluster_ip.as_deref() == Some("None"),
-        cluster_ips: if external_name { Vec::new() } else { cluster_ips(&at, &spec)? },
-        source_ranges: source_ranges(&at, &spec)?,
-        ports: service_ports(&at, &spec)?,
+        cluster_ips: if external_name { Vec::new() } else { cluster_ips(&at, spec)? },
+        source_ranges: source_ranges(&at, spec)?,
+        ports: service_ports(&at, spec)?,
         internal_local: spec.internal_traffic_policy.as_deref() == Some("Local"),
         external_local: externally_reachable && spec.external_traffic_policy.as_deref() == Some("Local"),
         health_check_node_port: match spec.health_check_node_port {
             None | Some(0) => None,
-            Some(port) => Some(at.port("spec.healthCheckNodePort", port)?),
+            Some(port) => Some(at.port(|| "spec.healthCheckNodePort".to_owned(), port)?),
         },
         publish_not_ready: spec.publish_not_ready_addresses.unwrap_or(false),
         traffic_distribution: match spec.traffic_distribution.as_deref() {
@@ -87,9 +96,9 @@ pub fn service(object: &core::Service) -> Result<Service, ReduceError> {
 }
 
 /// An EndpointSlice; `None` if it belongs to no Service or holds host names, which nothing here serves.
-pub fn slice(object: &discovery::EndpointSlice) -> Result<Option<Slice>, ReduceError> {
+pub fn slice(object: &wire::EndpointSlice) -> Result<Option<Slice>, ReduceError> {
     let name = object_name(&object.metadata);
-    let at = Source { kind: "EndpointSlice", object: name.to_string() };
+    let at = Source { kind: "EndpointSlice", object: &name };
     let Some(service) = label(&object.metadata, SERVICE_NAME).filter(|service| !service.is_empty()) else {
         return Ok(None);
     };
@@ -99,7 +108,7 @@ pub fn slice(object: &discovery::EndpointSlice) -> Result<Option<Slice>, ReduceE
         "FQDN" => return Ok(None),
         other => return Err(at.error("addressType", other, "is none of IPv4, IPv6, FQDN")),
     };
-    let mut endpoints = Vec::new();
+    let mut endpoints = Vec::with_capacity(object.endpoints.as_ref().map_or(0, Vec::len));
     for (index, endpoint) in object.endpoints.iter().flatten().enumerate() {
         endpoints.extend(slice_endpoint(&at, index, endpoint, family)?);
     }
@@ -107,7 +116,7 @@ pub fn slice(object: &discovery::EndpointSlice) -> Result<Option<Slice>, ReduceE
 }
 
 /// The change that an added or modified EndpointSlice means: one that belongs to no Service is gone.
-pub fn slice_change(object: &discovery::EndpointSlice) -> Result<Change, ReduceError> {
+pub fn slice_change(object: &wire::EndpointSlice) -> Result<Change, ReduceError> {
     Ok(match slice(object)? {
         Some(slice) => Change::Slice(slice),
         None => Change::SliceGone(object_name(&object.metadata)),
@@ -115,11 +124,12 @@ pub fn slice_change(object: &discovery::EndpointSlice) -> Result<Change, ReduceE
 }
 
 /// A Node.
-pub fn node(object: &core::Node) -> Result<Node, ReduceError> {
+pub fn node(object: &wire::Node) -> Result<Node, ReduceError> {
     let name: Arc<str> = object.metadata.name.as_deref().unwrap_or_default().into();
-    let at = Source { kind: "Node", object: name.to_string() };
-    let status = object.status.clone().unwrap_or_default();
-    let spec = object.spec.clone().unwrap_or_default();
+    let at = Source { kind: "Node", object: &name };
+    let (no_spec, no_status) = (core::NodeSpec::default(), wire::NodeStatus::default());
+    let spec = object.spec.as_ref().unwrap_or(&no_spec);
+    let status = object.status.as_ref().unwrap_or(&no_status);
     let internal = status.addresses.iter().flatten().filter(|address| address.type_ == "InternalIP");
     let internal_ips = at.parse_all("status.addresses", internal.map(|address| &address.address))?;
     let pod_cidrs = match (&spec.pod_cidrs, &spec.pod_cidr) {
@@ -147,31 +157,31 @@ pub fn object_name(metadata: &ObjectMeta) -> ObjectName {
     )
 }
 
-fn cluster_ips(at: &Source, spec: &core::ServiceSpec) -> Result<Vec<IpAddr>, ReduceError> {
+fn cluster_ips(at: &Source, spec: &wire::ServiceSpec) -> Result<Vec<IpAddr>, ReduceError> {
     let listed = spec.cluster_ips.iter().flatten();
     let only = spec.cluster_ip.iter().filter(|_| spec.cluster_ips.as_ref().is_none_or(Vec::is_empty));
     at.parse_all("spec.clusterIPs", listed.chain(only).filter(|ip| !ip.is_empty() && *ip != "None"))
 }
 
-fn load_balancer_ips(at: &Source, object: &core::Service) -> Result<Vec<LoadBalancerIp>, ReduceError> {
+fn load_balancer_ips(at: &Source, object: &wire::Service) -> Result<Vec<LoadBalancerIp>, ReduceError> {
     let status = object.status.as_ref().and_then(|status| status.load_balancer.as_ref());
     let mut ips = Vec::new();
     for ingress in status.iter().flat_map(|status| status.ingress.iter().flatten()) {
         if let Some(ip) = ingress.ip.as_deref().filter(|ip| !ip.is_empty()) {
-            let ip = at.parse("status.loadBalancer.ingress.ip", ip)?;
+            let ip = at.parse(|| "status.loadBalancer.ingress.ip".to_owned(), ip)?;
             ips.push(LoadBalancerIp { ip, proxy: ingress.ip_mode.as_deref() == Some("Proxy") });
         }
     }
     Ok(ips)
 }
 
-fn source_ranges(at: &Source, spec: &core::ServiceSpec) -> Result<Vec<IpNet>, ReduceError> {
+fn source_ranges(at: &Source, spec: &wire::ServiceSpec) -> Result<Vec<IpNet>, ReduceError> {
     let ranges = spec.load_balancer_source_ranges.iter().flatten().map(|range| range.trim());
     let ranges: Vec<IpNet> = at.parse_all("spec.loadBalancerSourceRanges", ranges)?;
     Ok(ranges.into_iter().map(|range| range.trunc()).collect())
 }
 
-fn affinity_seconds(at: &Source, spec: &core::ServiceSpec) -> Result<u32, ReduceError> {
+fn affinity_seconds(at: &Source, spec: &wire::ServiceSpec) -> Result<u32, ReduceError> {
     let config = spec.session_affinity_config.as_ref().and_then(|config| config.client_ip.as_ref());
     match config.and_then(|client_ip| client_ip.timeout_seconds) {
         None => Ok(DEFAULT_AFFINITY_SECONDS),
@@ -184,61 +194,64 @@ fn affinity_seconds(at: &Source, spec: &core::ServiceSpec) -> Result<u32, Reduce
     }
 }
 
-fn service_ports(at: &Source, spec: &core::ServiceSpec) -> Result<Vec<ServicePort>, ReduceError> {
+fn service_ports(at: &Source, spec: &wire::ServiceSpec) -> Result<Vec<ServicePort>, ReduceError> {
     let mut ports = Vec::new();
     for (index, port) in spec.ports.iter().flatten().enumerate() {
         ports.push(ServicePort {
-            name: port.name.as_deref().unwrap_or_default().into(),
-            protocol: at.protocol(&format!("spec.ports[{index}].protocol"), port.protocol.as_deref())?,
-            port: at.port(&format!("spec.ports[{index}].port"), port.port)?,
+            name: port.name.clone().unwrap_or_default(),
+            protocol: at.protocol(|| format!("spec.ports[{index}].protocol"), port.protocol.as_deref())?,
+            port: at.port(|| format!("spec.ports[{index}].port"), port.port)?,
             node_port: match port.node_port {
                 None | Some(0) => None,
-                Some(number) => Some(at.port(&format!("spec.ports[{index}].nodePort"), number)?),
+                Some(number) => Some(at.port(|| format!("spec.ports[{index}].nodePort"), number)?),
             },
         });
     }
     Ok(ports)
 }
 
-fn slice_ports(at: &Source, object: &discovery::EndpointSlice) -> Result<Vec<SlicePort>, ReduceError> {
+fn slice_ports(at: &Source, object: &wire::EndpointSlice) -> Result<Vec<SlicePort>, ReduceError> {
     let mut ports = Vec::new();
     for (index, port) in object.ports.iter().flatten().enumerate() {
         let Some(number) = port.port else { continue };
         ports.push(SlicePort {
-            name: port.name.as_deref().unwrap_or_default().into(),
-            protocol: at.protocol(&format!("ports[{index}].protocol"), port.protocol.as_deref())?,
-            port: at.port(&format!("ports[{index}].port"), number)?,
+            name: port.name.clone().unwrap_or_default(),
+            protocol: at.protocol(|| format!("ports[{index}].protocol"), port.protocol.as_deref())?,
+            port: at.port(|| format!("ports[{index}].port"), number)?,
         });
     }
     Ok(ports)
 }
 
-/// Only the first address has a meaning, says the API. Absent conditions: ready, serving, not terminating.
+/// Absent conditions: ready, serving, not terminating.
 fn slice_endpoint(
     at: &Source,
     index: usize,
-    endpoint: &discovery::Endpoint,
+    endpoint: &wire::Endpoint,
     family: AddressFamily,
 ) -> Result<Option<Endpoint>, ReduceError> {
-    let Some(text) = endpoint.addresses.first() else { return Ok(None) };
-    let field = format!("endpoints[{index}].addresses[0]");
-    let address: IpAddr = at.parse(&field, text)?;
+    let field = || format!("endpoints[{index}].addresses[0]");
+    let address = match &endpoint.address {
+        None => return Ok(None),
+        Some(wire::Address::Ip(ip)) => *ip,
+        Some(wire::Address::Other(text)) => return Err(at.error(&field(), text, NO_ADDRESS)),
+    };
     if AddressFamily::of(&address) != family {
-        return Err(at.error(&field, text, "is not of the slice's addressType"));
+        return Err(at.error(&field(), address, "is not of the slice's addressType"));
     }
-    let conditions = endpoint.conditions.clone().unwrap_or_default();
+    let conditions = endpoint.conditions.unwrap_or_default();
     Ok(Some(Endpoint {
         address,
         ready: conditions.ready.unwrap_or(true),
         serving: conditions.serving.unwrap_or(true),
         terminating: conditions.terminating.unwrap_or(false),
-        node: endpoint.node_name.as_deref().map(Arc::from),
+        node: endpoint.node_name.clone(),
         hostname: endpoint.hostname.as_deref().filter(|name| !name.is_empty()).map(Arc::from),
         hints: endpoint.hints.as_ref().and_then(hints),
     }))
 }
 
-fn hints(hints: &discovery::EndpointHints) -> Option<Arc<Hints>> {
+fn hints(hints: &EndpointHints) -> Option<Arc<Hints>> {
     let zones: Vec<Arc<str>> =
         hints.for_zones.iter().flatten().map(|zone| zone.name.as_str().into()).collect();
     let nodes: Vec<Arc<str>> =
@@ -255,25 +268,25 @@ fn has_label(metadata: &ObjectMeta, key: &str) -> bool {
     label(metadata, key).is_some()
 }
 
-/// The object being reduced, for errors.
-struct Source {
+/// The object being reduced, for errors. What errors say is made when there is one.
+struct Source<'a> {
     kind: &'static str,
-    object: String,
+    object: &'a dyn fmt::Display,
 }
 
-impl Source {
+impl Source<'_> {
     fn error(&self, field: &str, value: impl ToString, problem: &'static str) -> ReduceError {
         ReduceError {
             kind: self.kind,
-            object: self.object.clone(),
+            object: self.object.to_string(),
             field: field.to_owned(),
             value: value.to_string(),
             problem,
         }
     }
 
-    fn parse<T: FromStr>(&self, field: &str, text: &str) -> Result<T, ReduceError> {
-        text.parse().map_err(|_| self.error(field, text, "is no IP address or CIDR"))
+    fn parse<T: FromStr>(&self, field: impl FnOnce() -> String, text: &str) -> Result<T, ReduceError> {
+        text.parse().map_err(|_| self.error(&field(), text, NO_ADDRESS))
     }
 
     fn parse_all<T: FromStr>(
@@ -281,25 +294,22 @@ impl Source {
         field: &str,
         texts: impl Iterator<Item = impl AsRef<str>>,
     ) -> Result<Vec<T>, ReduceError> {
-        texts
-            .enumerate()
-            .map(|(index, text)| self.parse(&format!("{field}[{index}]"), text.as_ref()))
-            .collect()
+        texts.enumerate().map(|(at, text)| self.parse(|| format!("{field}[{at}]"), text.as_ref())).collect()
     }
 
-    fn port(&self, field: &str, number: i32) -> Result<u16, ReduceError> {
+    fn port(&self, field: impl FnOnce() -> String, number: i32) -> Result<u16, ReduceError> {
         u16::try_from(number)
             .ok()
             .filter(|port| *port != 0)
-            .ok_or_else(|| self.error(field, number, "is no port number (1-65535)"))
+            .ok_or_else(|| self.error(&field(), number, "is no port number (1-65535)"))
     }
 
-    fn protocol(&self, field: &str, text: Option<&str>) -> Result<Protocol, ReduceError> {
+    fn protocol(&self, field: impl FnOnce() -> String, text: Option<&str>) -> Result<Protocol, ReduceError> {
         match text.unwrap_or("TCP") {
             "TCP" => Ok(Protocol::Tcp),
             "UDP" => Ok(Protocol::Udp),
             "SCTP" => Ok(Protocol::Sctp),
-            other => Err(self.error(field, other, "is none of TCP, UDP, SCTP")),
+            other => Err(self.error(&field(), other, "is none of TCP, UDP, SCTP")),
         }
     }
 }

@@ -177,9 +177,17 @@ impl World {
         for port in &mut slice.ports {
             share(&mut self.strings, &mut port.name);
         }
+        let mut before: Option<(Arc<str>, Arc<str>)> = None;
         for endpoint in &mut slice.endpoints {
             if let Some(node) = &mut endpoint.node {
-                share(&mut self.strings, node);
+                let last = before.take().filter(|(name, _)| Arc::ptr_eq(name, node));
+                let (name, copy) = last.unwrap_or_else(|| {
+                    let mut copy = node.clone();
+                    share(&mut self.strings, &mut copy);
+                    (node.clone(), copy)
+                });
+                *node = copy.clone();
+                before = Some((name, copy));
             }
             if let Some(hints) = &mut endpoint.hints {
                 share(&mut self.hints, hints);

@@ -51,6 +51,23 @@ impl Events {
         self.warn("Service", service, "ProgrammingFailed", text);
     }
 
+    /// Tells of this node's troubles, for parts that run beside the agent's loop.
+    pub fn about_this_node(&self, reason: &'static str) -> impl Fn(String) + Clone + Send + use<> {
+        let (recorder, node) = (self.recorder.clone(), self.node.to_string());
+        move |message| {
+            tracing::error!(reason, "{message}");
+            let about = ObjectReference {
+                api_version: Some("v1".into()),
+                kind: Some("Node".into()),
+                name: Some(node.clone()),
+                // As kubelets have it.
+                uid: Some(node.clone()),
+                ..ObjectReference::default()
+            };
+            recorder.record(EventNote { about, warning: true, reason, message, component: COMPONENT });
+        }
+    }
+
     fn tell_of_sctp(&mut self, world: &World, touched: &Touched) {
         for name in &touched.services {
             let ports = world.service(name).map(|service| service.ports.as_slice()).unwrap_or_default();

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use daymark_control::ChangeEvent;
 use daymark_dataplane::{DataPlane, Sizes};
@@ -27,6 +27,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::lan;
+use crate::node::give_back_memory;
 pub use dns::{Dns, upstreams};
 use events::Events;
 use health::{Health, Scrape, metrics};
@@ -73,13 +74,21 @@ struct Agent {
     planner: Planner,
     data_plane: DataPlane,
     attachments: Attachments,
-    zone: ZoneBuilder,
+    /// `None` where nobody asks for names.
+    zone: Option<ZoneBuilder>,
     zones: watch::Sender<Arc<Zone>>,
     speaker: daymark_speaker::Speaker,
     announcer: Announcer,
     touched: Touched,
     health: Health,
     synced: bool,
+    started: SystemTime,
+    /// What the next change answers happened then.
+    trigger: Option<SystemTime>,
+    /// Triggers of changes that are not in the kernel yet.
+    triggers: Vec<SystemTime>,
+    /// The tables changed since statistics were swept.
+    stats_are_stale: bool,
     events: Events,
     /// Operations failed: the kernel may lack what the planner believes it has.
     owing: bool,
@@ -112,7 +121,10 @@ pub async fn run(config: Config, client: kube::Client, stop: CancellationToken) 
                 }
             }
         }
-        agent.handle(batch.drain(..));
+        if agent.handle(batch.drain(..)) {
+            // Compiling everything at once takes as much again as is kept.
+            give_back_memory();
+        }
     }
 }
 
@@ -140,10 +152,13 @@ async fn open(
         nodeport_addresses: config.nodeport_addresses.clone(),
         ..NodeView::new(node.clone(), config.addresses.clone())
     };
-    let health = Health::start(&view, &config.health, config.bpf.clone(), scrapes, stop).await?;
+    let events = Events::new(client, node.clone(), daymark_dataplane::speaks_sctp());
+    let trouble = events.about_this_node("FailedToStartProxierHealthcheck");
+    let health = Health::start(&view, &config.health, config.bpf.clone(), scrapes, trouble, stop);
     let domain = config.dns.as_ref().map_or("cluster.local", |d| d.domain.as_str());
     let zone = ZoneBuilder::new(domain);
     let zones = watch::Sender::new(zone.snapshot());
+    let zone = config.dns.is_some().then_some(zone);
     let (speaker, conflicts) =
         daymark_speaker::Speaker::start(uplink, mac).into_diagnostic().wrap_err("cannot listen for ARP")?;
     tokio::spawn(report(conflicts));
@@ -158,7 +173,11 @@ async fn open(
         touched: Touched::default(),
         health,
         synced: false,
-        events: Events::new(client, config.node.as_str().into(), daymark_dataplane::speaks_sctp()),
+        started: SystemTime::now(),
+        trigger: None,
+        triggers: Vec::new(),
+        stats_are_stale: true,
+        events,
         owing: false,
         refused: BTreeSet::new(),
         broken: false,
@@ -166,18 +185,23 @@ async fn open(
 }
 
 impl Agent {
-    /// Takes over a batch of events and carries out what follows from all of them together.
-    fn handle(&mut self, events: impl Iterator<Item = Event>) {
+    /// Takes over a batch of events and carries out what follows from all of them together. True if now the whole
+    /// cluster is known for the first time.
+    fn handle(&mut self, events: impl Iterator<Item = Event>) -> bool {
+        let knew_all = self.synced;
         let mut ops = Vec::new();
         for event in events {
             match event {
+                Event::Change(ChangeEvent::Triggered(at)) => self.trigger = Some(at),
                 Event::Change(ChangeEvent::Change(change)) => ops.extend(self.take_over(change)),
                 Event::Change(ChangeEvent::Synced) => {
                     ops.extend(self.planner.synced());
                     // All names first: a zone that is complete denies what it does not hold.
-                    self.zone.update(self.planner.world(), &self.touched);
-                    self.zone.synced();
-                    self.zones.send_replace(self.zone.snapshot());
+                    if let Some(zone) = &mut self.zone {
+                        zone.update(self.planner.world(), &self.touched);
+                        zone.synced();
+                        self.zones.send_replace(zone.snapshot());
+                    }
                     self.synced = true;
                 }
                 Event::Link(link) => self.link(link),
@@ -188,9 +212,15 @@ impl Agent {
         if self.synced {
             self.carry_out(&ops);
         }
+        if self.synced && !self.owing {
+            let now = SystemTime::now();
+            let took = self.triggers.drain(..).map(|at| now.duration_since(at).unwrap_or_default());
+            took.for_each(|took| self.health.metrics.programmed(took));
+        }
         if self.synced && !self.touched.is_empty() {
             self.publish();
         }
+        self.synced && !knew_all
     }
 
     /// Answers what only we know for metrics.
@@ -235,7 +265,9 @@ impl Agent {
         if self.owing {
             self.catch_up();
         }
-        if let Err(why) = self.data_plane.retain_stats(self.planner.tables()) {
+        if std::mem::take(&mut self.stats_are_stale)
+            && let Err(why) = self.data_plane.retain_stats(self.planner.tables())
+        {
             tracing::warn!(%why, "cannot sweep statistics of what is gone");
         }
         self.end_stuck_sockets();
@@ -258,7 +290,12 @@ impl Agent {
             Change::Slice(_) | Change::SliceGone(_) => self.health.metrics.queued(0, 1),
             Change::Node(_) | Change::NodeGone(_) => {}
         }
+        let trigger =
+            self.trigger.take().filter(|at| matches!(change, Change::Slice(_)) && *at > self.started);
         let (touched, ops) = self.planner.apply_touching(change);
+        if !touched.is_empty() {
+            self.triggers.extend(trigger);
+        }
         self.touched.merge(touched);
         ops
     }
@@ -267,8 +304,10 @@ impl Agent {
     fn publish(&mut self) {
         let touched = std::mem::take(&mut self.touched);
         let world = self.planner.world();
-        if self.zone.update(world, &touched) {
-            self.zones.send_replace(self.zone.snapshot());
+        if let Some(zone) = &mut self.zone
+            && zone.update(world, &touched)
+        {
+            self.zones.send_replace(zone.snapshot());
         }
         if !touched.nodes.is_empty()
             && let Err(why) = self.data_plane.set_cluster_sources(self.members())

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use daymark_dataplane::ApplyError;
+use daymark_model::Protocol;
 use daymark_plan::diff;
 use daymark_plan::tables::{Op, ServiceId, Tables};
 
@@ -112,13 +113,27 @@ impl Agent {
             return self.catch_up();
         }
         let began = Instant::now();
+        self.stats_are_stale = true;
         if let Err(why) = self.data_plane.apply(ops) {
             tracing::warn!(%why, "the kernel refuses operations");
             return self.catch_up();
         }
         self.settled();
         self.health.metrics.synced(began.elapsed());
-        self.end_stuck_sockets();
+        if ops.iter().any(|op| self.is_about_udp(op)) {
+            self.end_stuck_sockets();
+        }
+    }
+
+    /// Whether an operation may take a backend from sockets. An entry that is gone left by its frontends.
+    fn is_about_udp(&self, op: &Op) -> bool {
+        match op {
+            Op::PutService { id, .. } => {
+                self.planner.entry_key(*id).is_none_or(|key| key.protocol == Protocol::Udp)
+            }
+            Op::PutFrontend { key, .. } | Op::DeleteFrontend { key } => key.protocol == Protocol::Udp,
+            _ => false,
+        }
     }
 
     /// Nobody is told before the whole cluster is known.
@@ -177,7 +192,6 @@ mod tests {
     use std::net::IpAddr;
 
     use daymark_dataplane::{Config, DataPlane, Sizes};
-    use daymark_model::Protocol;
     use daymark_plan::apply_ops;
     use daymark_plan::tables::{Frontend, FrontendKey, FrontendKind, ServiceEntry, Slot};
 

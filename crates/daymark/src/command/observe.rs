@@ -76,6 +76,7 @@ pub async fn plan(args: &Observed, node: &str, tables: &Tables) -> Result<(Plann
         while let Some(change) = changes.next().await {
             match change {
                 Ok(ChangeEvent::Change(change)) => drop(planner.apply(change)),
+                Ok(ChangeEvent::Triggered(_)) => {}
                 Ok(ChangeEvent::Synced) => return Ok(()),
                 Err(why) => return Err(miette!("{why:#}")),
             }

@@ -42,6 +42,38 @@ fn bind_exactly(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(128)
 }
 
+/// Answers on an address as soon as nobody else has it. That somebody has it is told once.
+pub async fn serve_when_free<F, A>(
+    address: SocketAddr,
+    retry: Duration,
+    stop: CancellationToken,
+    taken: impl FnOnce(io::Error),
+    answer: F,
+) where
+    F: Fn(String) -> A + Clone + Send + 'static,
+    A: Future<Output = Answer> + Send + 'static,
+{
+    let mut taken = Some(taken);
+    let listener = loop {
+        match bind(address) {
+            Ok(listener) => break listener,
+            Err(why) => {
+                if let Some(taken) = taken.take() {
+                    taken(why);
+                }
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(retry) => {}
+        }
+    };
+    if taken.is_none() {
+        tracing::info!(%address, "answers now");
+    }
+    serve(listener, ASKS_WITHIN, stop, answer).await;
+}
+
 /// Answers until told to stop.
 pub async fn serve<F, A>(listener: TcpListener, asks_within: Duration, stop: CancellationToken, answer: F)
 where
@@ -87,6 +119,24 @@ mod tests {
 
     use super::*;
     use crate::agent::health::answer;
+
+    #[tokio::test]
+    async fn an_address_that_somebody_has_is_told_of_once_and_taken_when_it_is_free() {
+        let other = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = other.local_addr().expect("its address");
+        let (told, complaint) = tokio::sync::oneshot::channel();
+        let stop = CancellationToken::new();
+        let _stops = stop.clone().drop_guard();
+        let soon = Duration::from_millis(5);
+        let taken = |why: io::Error| told.send(why.kind()).expect("somebody listens");
+        let answer = |_| std::future::ready(answer::not_found());
+        tokio::spawn(serve_when_free(address, soon, stop, taken, answer));
+        assert_eq!(complaint.await.expect("a complaint"), io::ErrorKind::AddrInUse);
+        drop(other);
+        while TcpStream::connect(address).await.is_err() {
+            tokio::time::sleep(soon).await;
+        }
+    }
 
     #[tokio::test]
     async fn who_does_not_ask_is_hung_up_on() {

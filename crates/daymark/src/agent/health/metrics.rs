@@ -20,6 +20,9 @@ use super::answer::{self, Answer};
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// What kube-proxy would say `nftables` or `iptables` for.
+const PROXY_MODE: &str = "ebpf";
+
 type Labels = Vec<(&'static str, String)>;
 type Counters = Family<Labels, Counter>;
 type Gauges = Family<Labels, Gauge>;
@@ -46,6 +49,8 @@ pub struct Told {
 #[derive(Clone)]
 pub struct Metrics {
     sync_duration: Histogram,
+    /// Since what triggered a change of endpoints.
+    network_programming: Histogram,
     last_sync: Gauge<f64, std::sync::atomic::AtomicU64>,
     last_queued: Gauge<f64, std::sync::atomic::AtomicU64>,
     endpoint_changes: Counter,
@@ -58,6 +63,13 @@ pub struct Metrics {
     probes: [Counters; 2],
 }
 
+/// Those of kube-proxy, and finer ones below its first.
+fn network_programming_buckets() -> impl Iterator<Item = f64> {
+    let fine = [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5].into_iter();
+    let steps = |from: u32, to: u32, step: usize| (from..to).step_by(step).map(f64::from);
+    fine.chain(steps(1, 60, 1)).chain(steps(60, 120, 5)).chain(steps(120, 301, 30))
+}
+
 fn seconds_since_1970() -> f64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
@@ -66,6 +78,7 @@ impl Metrics {
     pub fn new() -> Self {
         Self {
             sync_duration: Histogram::new(exponential_buckets(0.000_1, 2.0, 18)),
+            network_programming: Histogram::new(network_programming_buckets()),
             last_sync: Gauge::default(),
             last_queued: Gauge::default(),
             endpoint_changes: Counter::default(),
@@ -92,6 +105,11 @@ impl Metrics {
     pub fn synced(&self, took: Duration) {
         self.sync_duration.observe(took.as_secs_f64());
         self.at_rest();
+    }
+
+    /// A change of endpoints is in the kernel, so long after what triggered it.
+    pub fn programmed(&self, took: Duration) {
+        self.network_programming.observe(took.as_secs_f64());
     }
 
     /// Nothing is pending: what came asked for nothing of the kernel.
@@ -130,6 +148,8 @@ impl Metrics {
         add("last_queued", "When a change last arrived, in seconds since 1970", &self.last_queued);
         let duration = "How long programming the kernel took";
         proxy.register(format!("{sync}_duration_seconds"), duration, self.sync_duration.clone());
+        let programming = "From what triggered a change of endpoints until it is in the kernel";
+        proxy.register("network_programming_duration_seconds", programming, self.network_programming.clone());
         let changes = "Changes of EndpointSlices that arrived";
         proxy.register(format!("{sync}_endpoint_changes"), changes, self.endpoint_changes.clone());
         let changes = "Changes of Services that arrived";
@@ -159,14 +179,16 @@ impl Metrics {
 
 /// The answer to `/metrics`.
 pub async fn answer(path: String, metrics: Metrics, bpf: PathBuf, scrapes: mpsc::Sender<Scrape>) -> Answer {
-    if path != "/metrics" {
-        return answer::not_found();
+    let plain = "text/plain; charset=utf-8";
+    match path.as_str() {
+        "/metrics" => {}
+        "/healthz" => return answer::response(StatusCode::OK, plain, "ok".into()),
+        "/proxyMode" => return answer::response(StatusCode::OK, plain, PROXY_MODE.into()),
+        _ => return answer::not_found(),
     }
     match text(&metrics, bpf, &scrapes).await {
         Ok(text) => answer::response(StatusCode::OK, CONTENT_TYPE, text),
-        Err(why) => {
-            answer::response(StatusCode::INTERNAL_SERVER_ERROR, "text/plain; charset=utf-8", why + "\n")
-        }
+        Err(why) => answer::response(StatusCode::INTERNAL_SERVER_ERROR, plain, why + "\n"),
     }
 }
 
@@ -260,6 +282,7 @@ mod tests {
         let metrics = Metrics::new();
         metrics.queued(2, 3);
         metrics.probed("/healthz", 200);
+        metrics.programmed(Duration::from_millis(300));
         let mut registry = Registry::default();
         metrics.register(&mut registry);
         let stats = ServiceStats { connections: 7, ..ServiceStats::default() };
@@ -279,6 +302,8 @@ mod tests {
         for line in [
             "kubeproxy_sync_proxy_rules_endpoint_changes_total 3",
             "kubeproxy_sync_proxy_rules_service_changes_pending 2",
+            "kubeproxy_network_programming_duration_seconds_bucket{le=\"0.25\"} 0",
+            "kubeproxy_network_programming_duration_seconds_bucket{le=\"0.5\"} 1",
             "kubeproxy_proxy_healthz_total{code=\"200\"} 1",
             "kubeproxy_sync_proxy_rules_no_local_endpoints_total{traffic_policy=\"internal\"} 1",
             "daymark_dataplane_events_total{event=\"drop_policy\"} 4",

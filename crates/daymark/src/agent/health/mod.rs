@@ -14,7 +14,6 @@ use std::time::{Duration, Instant, SystemTime};
 use daymark_model::{Touched, World};
 use daymark_plan::health::HealthChecks;
 use daymark_plan::{HealthCheck, NodeView};
-use miette::{IntoDiagnostic, Result, WrapErr};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -71,14 +70,16 @@ pub struct Health {
 }
 
 impl Health {
-    /// Starts the servers. Addresses that are taken are an error, since somebody else answers there.
-    pub async fn start(
+    /// Starts the servers. An address that somebody else has is told to `trouble`, and tried again: Services are
+    /// served without an answer to probes.
+    pub fn start(
         view: &NodeView,
         addresses: &Addresses,
         bpf: PathBuf,
         scrapes: mpsc::Sender<Scrape>,
+        trouble: impl Fn(String) + Clone + Send + 'static,
         stop: &CancellationToken,
-    ) -> Result<Self> {
+    ) -> Self {
         let vitals = watch::Sender::new(Vitals {
             checks: Arc::default(),
             eligible: true,
@@ -89,25 +90,33 @@ impl Health {
         let metrics = Metrics::new();
         let told = vitals.subscribe();
         let counted = metrics.clone();
-        let probes = http::bind(addresses.healthz)
-            .into_diagnostic()
-            .wrap_err_with(|| format!("cannot answer /healthz on {}", addresses.healthz))?;
-        tokio::spawn(http::serve(probes, http::ASKS_WITHIN, stop.clone(), move |path| {
-            let answer = answer::probe(&path, &told.borrow(), Instant::now(), SystemTime::now());
-            counted.probed(&path, answer.status().as_u16());
-            std::future::ready(answer)
-        }));
+        let taken = |what: &'static str, address: SocketAddr| {
+            let trouble = trouble.clone();
+            move |why: std::io::Error| trouble(format!("cannot answer {what} on {address} yet: {why}"))
+        };
+        tokio::spawn(http::serve_when_free(
+            addresses.healthz,
+            ports::RETRY,
+            stop.clone(),
+            taken("/healthz", addresses.healthz),
+            move |path| {
+                let answer = answer::probe(&path, &told.borrow(), Instant::now(), SystemTime::now());
+                counted.probed(&path, answer.status().as_u16());
+                std::future::ready(answer)
+            },
+        ));
         let scraped = metrics.clone();
-        let exporter = http::bind(addresses.metrics)
-            .into_diagnostic()
-            .wrap_err_with(|| format!("cannot answer /metrics on {}", addresses.metrics))?;
-        tokio::spawn(http::serve(exporter, http::ASKS_WITHIN, stop.clone(), move |path| {
-            metrics::answer(path, scraped.clone(), bpf.clone(), scrapes.clone())
-        }));
+        tokio::spawn(http::serve_when_free(
+            addresses.metrics,
+            ports::RETRY,
+            stop.clone(),
+            taken("/metrics", addresses.metrics),
+            move |path| metrics::answer(path, scraped.clone(), bpf.clone(), scrapes.clone()),
+        ));
         // Where node ports are served. Load balancers do not come by way of loopback.
         let checked = view.nodeport_ips().into_iter().filter(|ip| !ip.is_loopback()).collect();
         tokio::spawn(ports::follow(checked, vitals.subscribe(), ports::RETRY, stop.clone()));
-        Ok(Self { checks: HealthChecks::new(view), node: view.name.clone(), vitals, metrics })
+        Self { checks: HealthChecks::new(view), node: view.name.clone(), vitals, metrics }
     }
 
     /// Follows what was touched.
