@@ -169,7 +169,8 @@ INLINE int resolve(struct bpf_sock_addr *ctx, const struct frontend_key *dial, s
 
 		return kind && *kind == KIND_CLUSTER_IP ? REFUSE : PASS;
 	}
-	if (frontend->kind == KIND_NODE_PORT && is_loopback(dial->ip) && !is_of_node(ctx))
+	if ((frontend->kind == KIND_NODE_PORT || frontend->kind == KIND_HOST_PORT) && is_loopback(dial->ip) &&
+	    !is_of_node(ctx))
 		return PASS;
 	/* The socket's address is not known before it connects: its packets are judged instead. */
 	if (frontend->flags & FRONTEND_SOURCE_CHECKED)

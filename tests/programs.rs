@@ -2,40 +2,7 @@
 
 mod support;
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
-use support::{Laptop, check, eventually};
-
-/// Packs Debian packages into an image archive; once per machine, as it takes a while.
-fn debian_image(file: &str, name: &str, packages: &str, entrypoint: &[&str]) -> PathBuf {
-    let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join(file);
-    if !out.exists() {
-        let part = out.with_extension(format!("{}.part", std::process::id()));
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/debian-image");
-        let done = Command::new(script)
-            .arg(&part)
-            .args([name, packages])
-            .args(entrypoint)
-            .status()
-            .expect("the script");
-        assert!(done.success(), "cannot pack {packages}");
-        std::fs::rename(part, &out).expect("the archive");
-    }
-    out
-}
-
-fn toolbox(laptop: &Laptop) {
-    let archive = debian_image(
-        "toolbox.tar",
-        "example/toolbox:debian",
-        "curl busybox-static",
-        &["/bin/busybox", "sleep", "infinity"],
-    );
-    laptop.daymark(&["image", "load", &archive.display().to_string()]);
-    laptop.kubectl("run toolbox --image=example/toolbox:debian --image-pull-policy=Never");
-    laptop.kubectl("wait --for=condition=Ready pod/toolbox --timeout=60s");
-}
+use support::{Laptop, check, debian_image, eventually, toolbox};
 
 #[test]
 fn nginx_runs_unmodified_behind_a_service() {

@@ -156,7 +156,9 @@ fn dns_service(config: &Config) -> Value {
         "kind": "Service", "apiVersion": "v1",
         "metadata": {
             "name": "kube-dns", "namespace": "kube-system",
-            "labels": {"k8s-app": "kube-dns", "kubernetes.io/name": "CoreDNS"},
+            "labels": {
+                "k8s-app": "kube-dns", "kubernetes.io/cluster-service": "true", "kubernetes.io/name": "CoreDNS",
+            },
         },
         "spec": {
             "type": "ClusterIP", "clusterIP": config.dns_ip.to_string(),

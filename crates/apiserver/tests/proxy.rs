@@ -35,8 +35,55 @@ fn text(code: u16, text: String) -> Response<Body> {
     response
 }
 
+/// A backend that says what it was asked, sends pages and redirects, and refuses port 9.
+async fn backend(mut request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    if request.headers().contains_key(UPGRADE) {
+        let upgrade = hyper::upgrade::on(&mut request);
+        tokio::spawn(async move {
+            let (mut read, mut write) = tokio::io::split(TokioIo::new(upgrade.await.unwrap()));
+            let _ = tokio::io::copy(&mut read, &mut write).await;
+        });
+        let mut response = text(101, String::new());
+        response.headers_mut().insert(CONNECTION, "Upgrade".parse().unwrap());
+        response.headers_mut().insert(UPGRADE, "echo".parse().unwrap());
+        return Ok(response);
+    }
+    let mut response = match request.uri().path() {
+        "/page" => text(200, "<a href=\"/next\">next</a>".into()),
+        "/away" => text(302, String::new()),
+        path => {
+            let header = |name: &str| request.headers().get(name).map_or("-", |v| v.to_str().unwrap());
+            let said = format!(
+                "{} {path} {} {}",
+                request.method(),
+                request.uri().query().unwrap_or("-"),
+                header("x-forwarded-uri")
+            );
+            let secret = format!("{said} {} {}", header("authorization"), header("x-forwarded-for"));
+            text(200, secret)
+        }
+    };
+    response.headers_mut().insert("content-type", "text/html; charset=utf-8".parse().unwrap());
+    response.headers_mut().insert("location", "/there".parse().unwrap());
+    if response.status() != 302 {
+        response.headers_mut().remove("location");
+    }
+    Ok(response)
+}
+
 /// Streams logs in two parts, echoes upgraded connections, refuses in plain text.
 async fn kubelet(mut request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    if request.method() == Method::CONNECT {
+        if request.uri().port_u16() == Some(9) {
+            return Ok(text(502, format!("dial tcp {}: connect: connection refused", request.uri())));
+        }
+        tokio::spawn(async move {
+            let pod = hyper::upgrade::on(request).await.unwrap();
+            let server = hyper::server::conn::http1::Builder::new();
+            let _ = server.serve_connection(pod, hyper::service::service_fn(backend)).with_upgrades().await;
+        });
+        return Ok(text(200, String::new()));
+    }
     let path = request.uri().path_and_query().unwrap().to_string();
     if path.starts_with("/containerLogs/default/p/gone") {
         return Ok(text(400, "container \"gone\" in pod \"p\" is not running".into()));
@@ -134,7 +181,7 @@ async fn logs_stream_as_they_are_written() {
     assert_eq!(refused.failure(), (400, "BadRequest"));
     assert_eq!(refused.message(), "container \"gone\" in pod \"p\" is not running");
     assert_eq!(api.get("/api/v1/namespaces/default/pods/q/log").await.code, 404);
-    assert_eq!(api.get("/api/v1/nodes/n1/proxy/some/path?x=y").await.message(), "no /some/path?x=y here");
+    assert_eq!(api.get("/api/v1/nodes/n1/proxy/some/path?x=y").await.body, "no /some/path?x=y here");
 }
 
 #[tokio::test]
@@ -158,6 +205,73 @@ async fn exec_joins_both_ends() {
     let mut heard = vec![0; greeting.len()];
     stream.read_exact(&mut heard).await.unwrap();
     assert_eq!(heard, greeting);
+    stream.write_all(b"hello").await.unwrap();
+    let mut echo = [0; 5];
+    stream.read_exact(&mut echo).await.unwrap();
+    assert_eq!(&echo, b"hello");
+}
+
+/// The pod gets an address, and a Service with its Endpoints.
+async fn serve_pod(api: &Client) {
+    let status = json!({"status": {"podIP": "10.0.0.5", "podIPs": [{"ip": "10.0.0.5"}]}});
+    api.patch(&format!("{POD}/status"), "merge", &status).await.ok();
+    let service = json!({"metadata": {"name": "s"}, "spec": {"ports": [{"name": "http", "port": 80}]}});
+    api.post("/api/v1/namespaces/default/services", &service).await.ok();
+    let endpoints = json!({"metadata": {"name": "s"}, "subsets": [{"ports": [{"name": "http", "port": 8080}],
+        "addresses": [{"ip": "10.0.0.5", "targetRef": {"kind": "Pod", "namespace": "default", "name": "p"}}]}]});
+    api.post("/api/v1/namespaces/default/endpoints", &endpoints).await.ok();
+}
+
+#[tokio::test]
+async fn pods_and_services_answer_through_their_proxies() {
+    let cluster = Cluster::start().await;
+    let api = &cluster.admin;
+    place_pod(api, start_kubelet(&cluster.pki).await).await;
+    let early = api.get(&format!("{POD}/proxy/x")).await;
+    assert_eq!((early.failure(), early.message()), ((400, "BadRequest"), "address not allowed"));
+    serve_pod(api).await;
+    let service = "/api/v1/namespaces/default/services/s";
+    for base in [format!("{POD}:80/proxy"), format!("{service}:http/proxy"), format!("{service}:80/proxy")] {
+        for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] {
+            let path = format!("{base}/a//b/?q=1");
+            let said = api.call(method.parse().unwrap(), &path, &[], Bytes::new()).await.ok();
+            let want = format!("{method} /a//b/ q=1 {base}/a//b/ - 127.0.0.1");
+            assert_eq!(said, want, "{base}");
+        }
+        let page = api.get(&format!("{base}/page")).await.ok();
+        assert_eq!(page, format!("<a href=\"{base}/next\">next</a>"));
+        let away = api.get(&format!("{base}/away")).await;
+        assert_eq!((away.code, away.headers["location"].to_str().unwrap()), (302, &*format!("{base}/there")));
+        let bare = api.get(&format!("{base}?q=1")).await;
+        assert_eq!((bare.code, bare.headers["location"].to_str().unwrap()), (301, &*format!("{base}/?q=1")));
+    }
+    for (path, code, message) in [
+        (
+            format!("{POD}:9/proxy/"),
+            503,
+            "error trying to reach service: dial tcp 10.0.0.5:9: connect: connection refused",
+        ),
+        (format!("{service}:81/proxy/"), 503, "no service port 81 found for service \"s\""),
+        (format!("{service}:x/proxy/"), 503, "no endpoints available for service \"s:x\""),
+        ("/api/v1/namespaces/default/services/none/proxy/".into(), 404, "endpoints \"none\" not found"),
+        (format!("{POD}:1:2:3/proxy/"), 400, "invalid pod request \"p:1:2:3\""),
+    ] {
+        let refused = api.get(&path).await;
+        assert_eq!((refused.code, refused.message()), (code, message), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_proxied_upgrade_joins_both_ends() {
+    let cluster = Cluster::start().await;
+    let api = &cluster.admin;
+    place_pod(api, start_kubelet(&cluster.pki).await).await;
+    serve_pod(api).await;
+    let request = Request::get(format!("{POD}:80/proxy/ws")).header("host", "x");
+    let request = request.header(CONNECTION, "Upgrade").header(UPGRADE, "echo");
+    let mut response = api.send(request.body(Full::default()).unwrap()).await.unwrap();
+    assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
+    let mut stream = TokioIo::new(hyper::upgrade::on(&mut response).await.unwrap());
     stream.write_all(b"hello").await.unwrap();
     let mut echo = [0; 5];
     stream.read_exact(&mut echo).await.unwrap();

@@ -1,11 +1,11 @@
-//! What agents follow: Services, EndpointSlices and Nodes as `Change`s.
+//! What agents follow: Services, EndpointSlices, Nodes and host ports as `Change`s.
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use daymark_model::{Change, ObjectName, reduce, wire};
+use daymark_model::{Change, HostPorts, ObjectName, reduce, wire};
 use futures::stream::{self, Stream, StreamExt};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -34,24 +34,42 @@ pub enum ChangeEvent {
 /// Objects are reduced as they come and not kept: only their names are, to tell after an interruption
 /// what has gone meanwhile. While the API server is away nothing is said to have gone. Errors are told
 /// for logging; the stream goes on by itself after them.
-pub fn changes(client: Client) -> impl Stream<Item = anyhow::Result<ChangeEvent>> + Send + Unpin {
+///
+/// With `node`, the host ports of that node's pods are followed too.
+pub fn changes(
+    client: Client,
+    node: Option<&str>,
+) -> impl Stream<Item = anyhow::Result<ChangeEvent>> + Send + Unpin {
     let services = follow::<wire::Service>(
         Api::all(client.clone()),
+        Config::default(),
         |o| reduce::service(o).map(Change::Service).map_err(|e| e.to_string()),
         Change::ServiceGone,
     );
     let slices = follow::<wire::EndpointSlice>(
         Api::all(client.clone()),
+        Config::default(),
         |o| reduce::slice_change(o).map_err(|e| e.to_string()),
         Change::SliceGone,
     );
     let nodes = follow::<wire::Node>(
-        Api::all(client),
+        Api::all(client.clone()),
+        Config::default(),
         |o| reduce::node(o).map(Change::Node).map_err(|e| e.to_string()),
         |name| Change::NodeGone(name.name),
     );
-    let mut unsynced = 3;
-    let all = stream::select_all([services.boxed(), slices.boxed(), nodes.boxed()]);
+    let mut followed = vec![services.boxed(), slices.boxed(), nodes.boxed()];
+    if let Some(node) = node {
+        let pods = follow::<wire::Pod>(
+            Api::all(client),
+            Config::default().fields(&format!("spec.nodeName={node}")),
+            |o| reduce::host_ports(o).map_err(|e| e.to_string()),
+            |name| Change::HostPortsGone(HostPorts::name_of(&name)),
+        );
+        followed.push(pods.boxed());
+    }
+    let mut unsynced = followed.len();
+    let all = stream::select_all(followed);
     all.filter_map(move |told| {
         let event = match told {
             Ok(Told::Triggered(at)) => Some(Ok(ChangeEvent::Triggered(at))),
@@ -76,6 +94,7 @@ enum Told {
 
 fn follow<W>(
     api: Api<Lean<W>>,
+    which: Config,
     reduce: fn(&W) -> Result<Change, String>,
     gone: fn(ObjectName) -> Change,
 ) -> impl Stream<Item = anyhow::Result<Told>> + Send
@@ -84,7 +103,7 @@ where
 {
     let (names, namespaces) = (BTreeSet::new(), BTreeSet::new());
     let mut known = Known { reduce, gone, names, namespaces, listing: None, listed: false };
-    watch(api, Config::default()).flat_map(move |event| {
+    watch(api, which).flat_map(move |event| {
         stream::iter(match event {
             Ok(event) => known.take(event).into_iter().map(Ok).collect::<Vec<_>>(),
             Err(error) => vec![Err(anyhow::Error::new(error))],

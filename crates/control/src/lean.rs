@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use daymark_model::wire;
-use k8s_openapi::api::core::v1::{Node, Service};
+use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Deserializer};
@@ -36,7 +36,7 @@ macro_rules! wire {
     )*};
 }
 
-wire!(Service, EndpointSlice, Node);
+wire!(Service, EndpointSlice, Node, Pod);
 
 impl<'de, W: Deserialize<'de>> Deserialize<'de> for Lean<W> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {

@@ -206,7 +206,7 @@ async fn next(
 #[tokio::test(flavor = "multi_thread")]
 async fn agents_follow_changes_and_publish_dns() {
     let cluster = Cluster::start().await;
-    let mut events = changes(cluster.client.clone());
+    let mut events = changes(cluster.client.clone(), None);
     let mut seen = Vec::new();
     loop {
         match next(&mut events).await {

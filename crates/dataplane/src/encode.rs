@@ -28,12 +28,15 @@ pub(crate) fn kind(kind: FrontendKind) -> u32 {
         FrontendKind::NodePort => abi::KIND_NODE_PORT,
         FrontendKind::LoadBalancerIp => abi::KIND_LOAD_BALANCER_IP,
         FrontendKind::ExternalIp => abi::KIND_EXTERNAL_IP,
+        FrontendKind::HostPort => abi::KIND_HOST_PORT,
     }
 }
 
 fn read_kind(number: u8) -> Option<FrontendKind> {
-    use FrontendKind::{ClusterIp, ExternalIp, LoadBalancerIp, NodePort};
-    [ClusterIp, NodePort, LoadBalancerIp, ExternalIp].into_iter().find(|k| kind(*k) == u32::from(number))
+    use FrontendKind::{ClusterIp, ExternalIp, HostPort, LoadBalancerIp, NodePort};
+    [ClusterIp, NodePort, LoadBalancerIp, ExternalIp, HostPort]
+        .into_iter()
+        .find(|k| kind(*k) == u32::from(number))
 }
 
 fn flag(set: bool, flag: u32) -> u32 {

@@ -122,6 +122,7 @@ fn agent_config(cluster: &Cluster, node: &NodeSpec, outside: &Handle) -> Result<
         sizes: daymark_dataplane::Sizes::default(),
         cgroup: cluster.paths.cgroup(&preflight::cgroup2_mount()?).join(&node.name),
         health: agent::health::Addresses::default(),
+        host_ports: true,
         dns: Some(agent::Dns { domain: spec.domain.clone(), upstreams, outside: outside.clone() }),
     })
 }

@@ -3,6 +3,7 @@
 
 pub mod endpoints;
 pub mod family;
+pub mod host_ports;
 pub mod name;
 pub mod node;
 pub mod reduce;
@@ -12,6 +13,7 @@ pub mod world;
 
 pub use endpoints::{AddressFamily, Endpoint, Hints, Slice, SlicePort};
 pub use family::{HasFamily, PerFamily};
+pub use host_ports::{HostPort, HostPorts};
 pub use name::{ObjectName, Protocol};
 pub use node::Node;
 pub use service::{LoadBalancerIp, Service, ServicePort, ServiceType, TrafficDistribution};

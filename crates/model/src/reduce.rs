@@ -12,8 +12,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::wire;
 use crate::{
-    AddressFamily, Change, Endpoint, Hints, LoadBalancerIp, Node, ObjectName, Protocol, Service, ServicePort,
-    ServiceType, Slice, SlicePort, TrafficDistribution,
+    AddressFamily, Change, Endpoint, Hints, HostPort, HostPorts, LoadBalancerIp, Node, ObjectName, Protocol,
+    Service, ServicePort, ServiceType, Slice, SlicePort, TrafficDistribution,
 };
 
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -147,6 +147,37 @@ pub fn node(object: &wire::Node) -> Result<Node, ReduceError> {
             || spec.taints.iter().flatten().any(|taint| taint.key == LEAVING_TAINT),
         name,
     })
+}
+
+/// The host ports of a pod that has an address and has not ended; otherwise that there are none.
+pub fn host_ports(object: &wire::Pod) -> Result<Change, ReduceError> {
+    let pod = object_name(&object.metadata);
+    let at = Source { kind: "Pod", object: pod.to_string() };
+    let name = HostPorts::name_of(&pod);
+    let (spec, status) = (object.spec.clone().unwrap_or_default(), object.status.clone().unwrap_or_default());
+    let ended = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
+    let mut ports = Vec::new();
+    // A pod in the host's network listens there by itself.
+    if !ended && spec.host_network != Some(true) {
+        let sidecars = spec.init_containers.iter().flatten().filter(|c| c.restart_policy.is_some());
+        for port in sidecars.chain(&spec.containers).flat_map(|c| c.ports.iter().flatten()) {
+            let Some(number) = port.host_port.filter(|number| *number != 0) else { continue };
+            let ip = port.host_ip.as_deref().filter(|ip| !ip.is_empty());
+            let ip: Option<IpAddr> = ip.map(|ip| at.parse(|| "spec.containers.ports.hostIP".to_owned(), ip)).transpose()?;
+            ports.push(HostPort {
+                ip: ip.filter(|ip| !ip.is_unspecified()),
+                port: at.port(|| "spec.containers.ports.hostPort".to_owned(), number)?,
+                protocol: at.protocol(|| "spec.containers.ports.protocol".to_owned(), port.protocol.as_deref())?,
+                target: at.port(|| "spec.containers.ports.containerPort".to_owned(), port.container_port)?,
+            });
+        }
+    }
+    let addresses: Vec<IpAddr> =
+        at.parse_all("status.podIPs", status.pod_ips.iter().flatten().map(|pod_ip| &pod_ip.ip))?;
+    if ports.is_empty() || addresses.is_empty() {
+        return Ok(Change::HostPortsGone(name));
+    }
+    Ok(Change::HostPorts(HostPorts { name, addresses, ports }))
 }
 
 /// The namespace and name in an object's metadata.

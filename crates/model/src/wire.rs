@@ -135,6 +135,39 @@ pub struct NodeCondition {
     pub status: String,
 }
 
+/// A Pod; metadata as in [`EndpointSlice`].
+#[derive(Clone, Debug, Default, Read)]
+pub struct Pod {
+    #[serde(default, deserialize_with = "metadata")]
+    pub metadata: ObjectMeta,
+    pub spec: Option<PodSpec>,
+    pub status: Option<PodStatus>,
+}
+
+#[derive(Clone, Debug, Default, Read)]
+#[serde(rename_all = "camelCase")]
+pub struct PodSpec {
+    #[serde(default)]
+    pub containers: Vec<Container>,
+    pub host_network: Option<bool>,
+    pub init_containers: Option<Vec<Container>>,
+}
+
+#[derive(Clone, Debug, Default, Read)]
+#[serde(rename_all = "camelCase")]
+pub struct Container {
+    pub ports: Option<Vec<core::ContainerPort>>,
+    pub restart_policy: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Read)]
+#[serde(rename_all = "camelCase")]
+pub struct PodStatus {
+    pub phase: Option<String>,
+    #[serde(rename = "podIPs")]
+    pub pod_ips: Option<Vec<core::PodIP>>,
+}
+
 #[derive(Default, Read)]
 #[serde(rename_all = "camelCase")]
 struct Metadata {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::Arc;
 
-use crate::{Hints, Node, ObjectName, Service, Slice};
+use crate::{Hints, HostPorts, Node, ObjectName, Service, Slice};
 
 /// One object that appeared, changed or went away.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,12 +15,16 @@ pub enum Change {
     SliceGone(ObjectName),
     Node(Node),
     NodeGone(Arc<str>),
+    HostPorts(HostPorts),
+    /// By [`HostPorts::name`].
+    HostPortsGone(ObjectName),
 }
 
 /// What a [`Change`] bears on. Empty if it changed nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Touched {
-    /// Services that changed, or whose slices did; also those that are gone.
+    /// Services that changed, or whose slices did, and pods with host ports, by [`HostPorts::name`]; also those
+    /// that are gone.
     pub services: BTreeSet<ObjectName>,
     pub nodes: BTreeSet<Arc<str>>,
 }
@@ -45,7 +49,7 @@ impl Touched {
     }
 }
 
-/// The Services, EndpointSlices and nodes of the cluster. Equal worlds hold equal objects, however
+/// The Services, EndpointSlices and nodes of the cluster, and the host ports of a node's pods. Equal worlds hold equal objects, however
 /// they came to be: the order of changes to different objects does not matter.
 #[derive(Clone, Debug, Default)]
 pub struct World {
@@ -55,6 +59,8 @@ pub struct World {
     /// The Service that each slice belongs to.
     slice_service: HashMap<ObjectName, Arc<str>>,
     nodes: BTreeMap<Arc<str>, Node>,
+    /// Of the pods of one node.
+    host_ports: BTreeMap<ObjectName, HostPorts>,
     strings: HashSet<Arc<str>>,
     hints: HashSet<Arc<Hints>>,
 }
@@ -76,6 +82,16 @@ impl World {
     /// The slices of one Service, in order of their names.
     pub fn slices(&self, service: &ObjectName) -> impl Iterator<Item = &Slice> {
         self.slices.get(service).into_iter().flatten()
+    }
+
+    /// The host ports of one pod, by [`HostPorts::name`].
+    pub fn host_ports(&self, name: &ObjectName) -> Option<&HostPorts> {
+        self.host_ports.get(name)
+    }
+
+    /// All pods with host ports, in order of their names.
+    pub fn all_host_ports(&self) -> impl Iterator<Item = &HostPorts> {
+        self.host_ports.values()
     }
 
     pub fn node(&self, name: &str) -> Option<&Node> {
@@ -100,6 +116,11 @@ impl World {
             Change::Node(node) => self.put_node(node),
             Change::NodeGone(name) => match self.nodes.remove(&name) {
                 Some(_) => Touched::node(name),
+                None => Touched::default(),
+            },
+            Change::HostPorts(ports) => self.put_host_ports(ports),
+            Change::HostPortsGone(name) => match self.host_ports.remove(&name) {
+                Some(_) => Touched::service(name),
                 None => Touched::default(),
             },
         }
@@ -168,6 +189,15 @@ impl World {
         let name = node.name.clone();
         self.nodes.insert(name.clone(), node);
         Touched::node(name)
+    }
+
+    fn put_host_ports(&mut self, ports: HostPorts) -> Touched {
+        if self.host_ports.get(&ports.name) == Some(&ports) {
+            return Touched::default();
+        }
+        let name = ports.name.clone();
+        self.host_ports.insert(name.clone(), ports);
+        Touched::service(name)
     }
 
     /// Replaces what repeats over many endpoints by one shared copy, and gives back room to spare.

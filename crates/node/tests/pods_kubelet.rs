@@ -76,7 +76,8 @@ fn pki() -> Pki {
     let issuer = rcgen::Issuer::new(params, ca_key);
     let leaf = || {
         let key = rcgen::KeyPair::generate().expect("key");
-        let params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("parameters");
+        let mut params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("parameters");
+        params.distinguished_name.push(rcgen::DnType::OrganizationName, "system:masters");
         let cert = params.signed_by(&key, &issuer).expect("certificate");
         (cert.pem(), key.serialize_pem())
     };
@@ -284,7 +285,7 @@ fn a_pod_lives_as_its_spec_says() {
         assert_eq!((stdout.as_str(), stderr.as_str()), ("typed in", "oops\n"));
         assert_eq!(status["details"]["causes"][0]["message"], "3");
         let (stdout, _, status) =
-            world.session("/exec/shop/web/main?command=cat&command=/shared/first", &[]).await;
+            world.session("/exec/shop/web/main?command=cat&command=/shared/first&output=1", &[]).await;
         assert_eq!((stdout.as_str(), status["status"].as_str()), ("first\n", Some("Success")));
 
         let followed = world.get("/containerLogs/shop/web/main?follow=true&tailLines=0");

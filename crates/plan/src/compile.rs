@@ -7,6 +7,7 @@ use daymark_model::{AddressFamily, ObjectName, Protocol, Service, ServicePort, S
 use ipnet::IpNet;
 
 use crate::choose;
+use crate::host_ports;
 use crate::issue::{Issue, SpecialAddress};
 use crate::tables::{FrontendKey, FrontendKind, ServiceEntry};
 use crate::view::NodeView;
@@ -50,8 +51,11 @@ pub struct CompiledService {
     pub issues: Vec<Issue>,
 }
 
-/// Compiles the Service of that name; a Service that does not exist wants nothing.
+/// Compiles the Service of that name, or the pod with host ports; one that does not exist wants nothing.
 pub fn compile_service(world: &World, view: &NodeView, name: &ObjectName) -> CompiledService {
+    if let Some(ports) = world.host_ports(name) {
+        return host_ports::compile(view, ports);
+    }
     let Some(service) = world.service(name).filter(|service| is_served(service)) else {
         return CompiledService::default();
     };

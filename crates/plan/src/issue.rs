@@ -15,7 +15,7 @@ const MOST_NAMED: usize = 3;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Issue {
     /// Another Service has these frontends. A frontend goes to the first by kind (cluster IP, node port,
-    /// LoadBalancer IP, external IP), then by name.
+    /// LoadBalancer IP, external IP, host port), then by name.
     FrontendTaken { service: ObjectName, kind: FrontendKind, holder: ObjectName, frontends: Vec<FrontendKey> },
     /// A slice names addresses that are no pod's or server's; they get no traffic.
     EndpointRefused {
@@ -32,6 +32,7 @@ impl Issue {
     /// The kind and name of the object that an Event about this regards.
     pub fn regarding(&self) -> (&'static str, &ObjectName) {
         match self {
+            Issue::FrontendTaken { service, kind: FrontendKind::HostPort, .. } => ("Pod", service),
             Issue::FrontendTaken { service, .. } | Issue::ExternalIpRefused { service, .. } => {
                 ("Service", service)
             }
@@ -63,6 +64,9 @@ impl fmt::Display for Issue {
                     }
                     FrontendKind::ExternalIp => {
                         ("spec.externalIPs", "give one of the two another address or port")
+                    }
+                    FrontendKind::HostPort => {
+                        ("spec.containers[].ports[].hostPort", "give the pod another host port")
                     }
                 };
                 let mut values: Vec<String> = frontends.iter().map(|key| named(*kind, key)).collect();

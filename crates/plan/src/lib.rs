@@ -6,6 +6,7 @@ pub mod compile;
 pub mod diff;
 mod hash;
 pub mod health;
+mod host_ports;
 pub mod issue;
 pub mod ledger;
 pub mod maglev;

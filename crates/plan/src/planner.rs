@@ -143,8 +143,14 @@ impl Planner {
         if !self.synced {
             return Vec::new();
         }
-        let all = self.parts.keys().cloned().chain(self.world.services().map(|service| service.name.clone()));
+        let all = self.parts.keys().cloned().chain(self.names());
         self.recompile(&all.collect())
+    }
+
+    /// Of everything that may want frontends.
+    fn names(&self) -> impl Iterator<Item = ObjectName> {
+        let services = self.world.services().map(|service| service.name.clone());
+        services.chain(self.world.all_host_ports().map(|ports| ports.name.clone()))
     }
 
     /// Says that the world is complete: the operations from the tables found at start to those that it needs.
@@ -154,7 +160,7 @@ impl Planner {
             return Vec::new();
         }
         self.synced = true;
-        let all: BTreeSet<ObjectName> = self.world.services().map(|service| service.name.clone()).collect();
+        let all: BTreeSet<ObjectName> = self.names().collect();
         let want = self.rebuild(&all, Batch::of(&self.tables)).want;
         let ops = diff(&self.tables, &want);
         self.tables = want;

@@ -27,6 +27,8 @@ pub enum FrontendKind {
     NodePort,
     LoadBalancerIp,
     ExternalIp,
+    /// A pod's port on its node.
+    HostPort,
 }
 
 /// What a frontend means.

@@ -56,13 +56,20 @@ impl NodeView {
         self.external_ip_cidrs.as_ref().is_none_or(|cidrs| cidrs.iter().any(|cidr| cidr.contains(ip)))
     }
 
+    /// Every address of the node, loopback last.
+    pub fn own_ips(&self) -> Vec<IpAddr> {
+        let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+        let usable = self.addresses.iter().copied().filter(|ip| !ip.is_loopback() && !ip.is_unspecified());
+        usable.chain(loopback).collect()
+    }
+
     /// The addresses on which node ports are served. The data plane serves those on loopback to sockets of
     /// the node's own network namespace alone: they are every pod's own, and no packet is ever meant for them.
     pub fn nodeport_ips(&self) -> Vec<IpAddr> {
         let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
         let usable = self.addresses.iter().copied().filter(|ip| !ip.is_loopback() && !ip.is_unspecified());
         match &self.nodeport_addresses {
-            NodePortAddresses::All => usable.chain(loopback).collect(),
+            NodePortAddresses::All => self.own_ips(),
             NodePortAddresses::Within(cidrs) => {
                 usable.chain(loopback).filter(|ip| cidrs.iter().any(|cidr| cidr.contains(ip))).collect()
             }

@@ -130,6 +130,7 @@ fn change(mut object: Value) -> Result<Change, String> {
             serde_yaml::from_value(object).map(|object| reduce::service(&object).map(Change::Service))
         }
         "EndpointSlice" => serde_yaml::from_value(object).map(|object| reduce::slice_change(&object)),
+        "Pod" => serde_yaml::from_value(object).map(|object| reduce::host_ports(&object)),
         "Node" => serde_yaml::from_value(object).map(|object| reduce::node(&object).map(Change::Node)),
         other => return Err(format!("kind {other:?}")),
     };
@@ -142,6 +143,7 @@ fn gone(change: &Change) -> Change {
         Change::Service(service) => Change::ServiceGone(service.name),
         Change::Slice(slice) => Change::SliceGone(slice.name),
         Change::Node(node) => Change::NodeGone(node.name),
+        Change::HostPorts(ports) => Change::HostPortsGone(ports.name),
         other => other,
     }
 }

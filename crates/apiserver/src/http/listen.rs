@@ -132,7 +132,9 @@ async fn connection(socket: TcpStream, peer: SocketAddr, tls: TlsAcceptor, app: 
         Some(Err(_)) => return tracing::debug!(%peer, "the client certificate names nobody"),
     };
     let identity = Arc::new(identity);
-    let service = service_fn(|request| {
+    let service = service_fn(|mut request: http::Request<hyper::body::Incoming>| {
+        // Proxied requests name the client.
+        request.extensions_mut().insert(peer);
         let (app, identity) = (app.clone(), identity.clone());
         async move { Ok::<_, std::convert::Infallible>(route::respond(&app, &identity, request).await) }
     });

@@ -40,8 +40,12 @@ pub async fn handle(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ApiError> {
     let query = Query::parse(request.uri().query().unwrap_or_default());
-    let verb = target.verb(request.method(), &query).ok_or_else(wrong_method)?;
-    if proxy::is_proxied(&target) {
+    let proxied = proxy::is_proxied(&target);
+    let verb = match *request.method() {
+        Method::OPTIONS if proxied => Verb::Get,
+        ref method => target.verb(method, &query).ok_or_else(wrong_method)?,
+    };
+    if proxied {
         let upgrades = request.headers().contains_key(http::header::UPGRADE);
         if verb == Verb::Get && upgrades && matches!(&*target.subresource, "exec" | "attach" | "portforward")
         {
@@ -129,7 +133,7 @@ impl Asked<'_> {
             "scale" => {
                 return Ok(respond::value(200, &self.app.registry.get_scale(&self.target)?, self.format));
             }
-            "" | "status" => self.app.registry.get(&self.target)?,
+            "" | "status" | "ephemeralcontainers" => self.app.registry.get(&self.target)?,
             _ => return Err(wrong_method()),
         };
         Ok(self.object(200, &value, &[]))
@@ -204,12 +208,7 @@ impl Asked<'_> {
 
     fn check_writable(&self, sub: &str) -> Result<(), ApiError> {
         match sub {
-            "" | "status" | "finalize" | "approval" => Ok(()),
-            "ephemeralcontainers" => Err(ApiError::new(
-                405,
-                "MethodNotAllowed",
-                "ephemeral containers are not supported by this cluster; use kubectl exec instead",
-            )),
+            "" | "status" | "finalize" | "approval" | "ephemeralcontainers" => Ok(()),
             "resize" => Err(ApiError::new(
                 405,
                 "MethodNotAllowed",

@@ -86,6 +86,7 @@ fn check_built_in(facts: &facts::Facts, sub: &str, old: &Value, new: &Value, err
     match sub {
         "" | "scale" => (facts.check)(new, Some(old), errors),
         "status" => (facts.check_status)(old, new, errors),
+        "ephemeralcontainers" => pod::validate_ephemeral(old, new, errors),
         "finalize" => cluster::check_namespace(new, Some(old), errors),
         _ => {}
     }

@@ -1,24 +1,17 @@
 //! One request passed on: the answer streamed back, an upgrade turned into bytes both ways.
 
-use std::time::Duration;
-
 use http::header::{CONNECTION, HOST, HeaderValue, UPGRADE};
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
 
+use super::tunnel::{self, REFUSAL_LIMIT};
 use super::{Kubelet, Nodes};
 use crate::error::ApiError;
 use crate::http::respond::{self, Body};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes of a refusal's text that are passed on.
-const REFUSAL_LIMIT: usize = 16 << 10;
 /// Headers that belong to one connection, not to the request.
 const HOP_BY_HOP: [&str; 7] = [
     "keep-alive",
@@ -36,21 +29,12 @@ pub(super) async fn forward(
     path: &str,
     mut request: Request<Incoming>,
 ) -> Result<Response<Body>, ApiError> {
-    let mut sender = connect(nodes, kubelet).await?;
-    let upgrades = request.headers().contains_key(UPGRADE);
-    let client = upgrades.then(|| hyper::upgrade::on(&mut request));
-    let outgoing = outgoing(kubelet, path, request, upgrades)?;
-    let mut response = sender.send_request(outgoing).await.map_err(|e| unreachable(kubelet, &e))?;
+    let mut sender = tunnel::kubelet(nodes, kubelet).await?;
+    let client = switching(&mut request);
+    let outgoing = outgoing(kubelet, path, request, client.is_some())?;
+    let mut response = sender.send_request(outgoing).await.map_err(|e| kubelet.unreachable(&e))?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let Some(client) = client else {
-            return Err(ApiError::internal(format!("node \"{}\" switched protocols unasked", kubelet.node)));
-        };
-        let node = hyper::upgrade::on(&mut response);
-        tokio::spawn(join(client, node, kubelet.purpose.clone()));
-        let mut answer = Response::new(respond::full(""));
-        *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        *answer.headers_mut() = response.headers().clone();
-        return Ok(answer);
+        return carry(client, &mut response, &kubelet.purpose);
     }
     if response.status().as_u16() >= 400 && !is_json(response.headers()) {
         return Err(refusal(kubelet, response).await);
@@ -61,6 +45,27 @@ pub(super) async fn forward(
     let mut answer = Response::new(body);
     *answer.status_mut() = parts.status;
     *answer.headers_mut() = parts.headers;
+    Ok(answer)
+}
+
+/// The client's side of an upgrade, if it asks for one.
+pub(super) fn switching(request: &mut Request<Incoming>) -> Option<OnUpgrade> {
+    request.headers().contains_key(UPGRADE).then(|| hyper::upgrade::on(request))
+}
+
+/// Both sides switch protocols: from here on bytes go both ways.
+pub(super) fn carry(
+    client: Option<OnUpgrade>,
+    response: &mut Response<Incoming>,
+    purpose: &str,
+) -> Result<Response<Body>, ApiError> {
+    let Some(client) = client else {
+        return Err(ApiError::internal(format!("{purpose} switched protocols unasked")));
+    };
+    tokio::spawn(join(client, hyper::upgrade::on(&mut *response), purpose.to_owned()));
+    let mut answer = Response::new(respond::full(""));
+    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    *answer.headers_mut() = response.headers().clone();
     Ok(answer)
 }
 
@@ -98,6 +103,7 @@ async fn refusal(kubelet: &Kubelet, response: Response<Incoming>) -> ApiError {
         403 => "Forbidden",
         404 => "NotFound",
         405 => "MethodNotAllowed",
+        429 => "TooManyRequests",
         _ => "InternalError",
     };
     let Kubelet { node, purpose, .. } = kubelet;
@@ -107,33 +113,11 @@ async fn refusal(kubelet: &Kubelet, response: Response<Incoming>) -> ApiError {
     }
 }
 
-fn strip(headers: &mut HeaderMap) {
+pub(super) fn strip(headers: &mut HeaderMap) {
     for name in HOP_BY_HOP {
         headers.remove(name);
     }
     headers.remove(CONNECTION);
-}
-
-async fn connect(nodes: &Nodes, kubelet: &Kubelet) -> Result<http1::SendRequest<Incoming>, ApiError> {
-    let dial = async {
-        let socket = TcpStream::connect(kubelet.address).await?;
-        socket.set_nodelay(true)?;
-        let name = ServerName::IpAddress(kubelet.address.ip().into());
-        nodes.tls.connect(name, socket).await
-    };
-    let stream = match tokio::time::timeout(CONNECT_TIMEOUT, dial).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(e)) => return Err(unreachable(kubelet, &e)),
-        Err(_) => return Err(unreachable(kubelet, &"no answer within 10 s")),
-    };
-    let (sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(|e| unreachable(kubelet, &e))?;
-    tokio::spawn(async move {
-        if let Err(e) = connection.with_upgrades().await {
-            tracing::debug!("the connection to a node ended: {e}");
-        }
-    });
-    Ok(sender)
 }
 
 async fn join(client: OnUpgrade, node: OnUpgrade, purpose: String) {
@@ -145,12 +129,4 @@ async fn join(client: OnUpgrade, node: OnUpgrade, purpose: String) {
     if let Err(e) = tokio::io::copy_bidirectional(&mut client, &mut node).await {
         tracing::debug!("a stream to {purpose} broke: {e}");
     }
-}
-
-fn unreachable(kubelet: &Kubelet, cause: &dyn std::fmt::Display) -> ApiError {
-    let Kubelet { node, address, purpose } = kubelet;
-    ApiError::internal(format!(
-        "error dialing backend: node \"{node}\" ({address}) does not answer for {purpose}: {cause}; is the \
-         node's process running?"
-    ))
 }

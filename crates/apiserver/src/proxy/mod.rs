@@ -1,17 +1,23 @@
-//! Requests passed on to a node's kubelet API: logs, exec, attach, port-forward, and `nodes/proxy`.
+//! Requests passed on to nodes and pods: logs, exec, attach, port-forward, and the `proxy` subresources.
 
+mod destination;
 mod forward;
 mod location;
+mod reverse;
+mod rewrite;
+mod tunnel;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
+use rand::seq::SliceRandom;
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
 use tokio_rustls::TlsConnector;
 
+use self::destination::{Asked, Destination};
 use crate::error::ApiError;
 use crate::http::listen::{KeyPair, ListenError};
 use crate::http::request::{Query, Target, wrong_method};
@@ -23,6 +29,8 @@ use crate::schema::schema;
 /// How nodes are reached: with the client certificate that their kubelet APIs trust.
 pub struct Nodes {
     tls: TlsConnector,
+    /// For HTTPS towards pods.
+    pods_tls: TlsConnector,
 }
 
 impl Nodes {
@@ -34,7 +42,8 @@ impl Nodes {
             .with_root_certificates(roots)
             .with_client_auth_cert(pair.chain, pair.key)
             .map_err(|e| ListenError::Tls(e.to_string()))?;
-        Ok(Self { tls: TlsConnector::from(Arc::new(config)) })
+        let pods_tls = tunnel::unverified().map_err(|e| ListenError::Tls(e.to_string()))?;
+        Ok(Self { tls: TlsConnector::from(Arc::new(config)), pods_tls })
     }
 }
 
@@ -44,6 +53,16 @@ struct Kubelet {
     address: SocketAddr,
     /// What the client wants there, for error messages, as in `pod default/web`.
     purpose: String,
+}
+
+impl Kubelet {
+    fn unreachable(&self, cause: &dyn std::fmt::Display) -> ApiError {
+        let Kubelet { node, address, purpose } = self;
+        ApiError::internal(format!(
+            "error dialing backend: node \"{node}\" ({address}) does not answer for {purpose}: {cause}; is the \
+             node's process running?"
+        ))
+    }
 }
 
 pub fn is_proxied(target: &Target) -> bool {
@@ -61,20 +80,8 @@ pub async fn handle(
     query: &Query,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ApiError> {
-    if target.resource.plural == "nodes" {
-        let kubelet = kubelet_of(app, &target.name, format!("node {}", target.name))?;
-        let path = location::with_query(&format!("/{}", target.rest), request.uri().query());
-        return forward::forward(&app.nodes, &kubelet, &path, request).await;
-    }
     if target.subresource == "proxy" {
-        return Err(ApiError::new(
-            501,
-            "NotImplemented",
-            format!(
-                "{}/proxy is not served by this cluster yet; use kubectl port-forward instead",
-                target.resource.plural
-            ),
-        ));
+        return reach(app, target, request).await;
     }
     let main = Target { subresource: String::new(), ..target.clone() };
     let pod = app.registry.get(&main)?;
@@ -99,17 +106,64 @@ pub async fn handle(
     forward::forward(&app.nodes, &kubelet, &path, request).await
 }
 
-fn kubelet_of(app: &App, node: &str, purpose: String) -> Result<Kubelet, ApiError> {
-    let resource = schema().resource("", "v1", "nodes").ok_or_else(|| ApiError::internal("no nodes here"))?;
-    let target = Target {
+/// The `proxy` subresources of nodes, pods and Services.
+async fn reach(app: &App, target: &Target, request: Request<Incoming>) -> Result<Response<Body>, ApiError> {
+    if let Some(answer) = reverse::redirect(target, &request) {
+        return Ok(answer);
+    }
+    let (sender, address) = if target.resource.plural == "nodes" {
+        let asked = Asked::parse(&target.name, "node")?;
+        let kubelet = kubelet_of(app, asked.name, format!("node {}", asked.name))?;
+        match asked.port.parse::<u16>() {
+            Ok(port) if port != kubelet.address.port() => {
+                let address = SocketAddr::new(kubelet.address.ip(), port);
+                (tunnel::direct(&app.nodes, address, asked.https).await?, address)
+            }
+            _ => (tunnel::kubelet(&app.nodes, &kubelet).await?, kubelet.address),
+        }
+    } else {
+        let to = destination(app, target)?;
+        let kubelet = kubelet_of(app, &to.node, format!("{} {}", target.resource.plural, target.name))?;
+        (tunnel::pod(&app.nodes, &kubelet, to.address, to.https).await?, to.address)
+    };
+    let links = reverse::links(target, &request, address);
+    reverse::send(sender, target, links, request).await
+}
+
+fn destination(app: &App, target: &Target) -> Result<Destination, ApiError> {
+    let get = |plural: &str, name: &str| get(app, plural, &target.namespace, name);
+    if target.resource.plural == "pods" {
+        let asked = Asked::parse(&target.name, "pod")?;
+        return destination::of_pod(&asked, &get("pods", asked.name)?);
+    }
+    let asked = Asked::parse(&target.name, "service")?;
+    let port = destination::port_name(&asked, || get("services", asked.name))?;
+    let endpoints = get("endpoints", asked.name)?;
+    let mut candidates = destination::candidates(&asked, &target.name, &port, &endpoints)?;
+    candidates.shuffle(&mut rand::rng());
+    let mut confirmed =
+        candidates.iter().filter_map(|c| destination::confirm(&asked, c, &get("pods", &c.pod).ok()?));
+    confirmed.next().ok_or_else(|| destination::none(&target.name))
+}
+
+/// An object of the core group.
+fn get(app: &App, plural: &str, namespace: &str, name: &str) -> Result<Value, ApiError> {
+    let resource = schema().resource("", "v1", plural);
+    let resource = resource.ok_or_else(|| ApiError::internal(format!("no {plural} here")))?;
+    app.registry.get(&Target {
         resource: resource.clone(),
-        namespace: String::new(),
-        name: node.to_owned(),
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
         subresource: String::new(),
         rest: String::new(),
-    };
-    let found = app.registry.get(&target).map_err(|e| match e.code {
-        404 => ApiError::internal(format!("{purpose} is on node \"{node}\", which does not exist any more")),
+    })
+}
+
+fn kubelet_of(app: &App, node: &str, purpose: String) -> Result<Kubelet, ApiError> {
+    let found = get(app, "nodes", "", node).map_err(|e| match e.code {
+        404 if !purpose.starts_with("node ") => {
+            ApiError::internal(format!("{purpose} is on node \"{node}\", which does not exist any more"))
+        }
         _ => e,
     })?;
     let address = location::kubelet_address(&found).ok_or_else(|| {

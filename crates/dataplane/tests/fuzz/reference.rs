@@ -110,7 +110,7 @@ impl Reference {
             Change::Slice(slice) => drop(self.slices.insert(slice.name.clone(), slice)),
             Change::SliceGone(name) => drop(self.slices.remove(&name)),
             Change::Node(node) => self.zone = node.zone.map(|zone| zone.to_string()),
-            Change::NodeGone(_) => {}
+            Change::NodeGone(_) | Change::HostPorts(_) | Change::HostPortsGone(_) => {}
         }
         let services = &self.services;
         // Affinity lives as long as its Service asks for it.

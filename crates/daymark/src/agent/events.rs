@@ -5,9 +5,9 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use daymark_control::{EventNote, EventRecorder};
-use daymark_model::{ObjectName, Protocol, Touched, World};
+use daymark_model::{HostPorts, ObjectName, Protocol, Touched, World};
 use daymark_plan::{Issue, Planner};
-use k8s_openapi::api::core::v1::{ObjectReference, Service};
+use k8s_openapi::api::core::v1::{ObjectReference, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Api;
 use kube::core::NamespaceResourceScope;
@@ -33,9 +33,11 @@ impl Events {
     /// Tells of issues that are new. What was told and is mended may be told again.
     pub fn update(&mut self, planner: &Planner, touched: &Touched) {
         let issues: BTreeSet<Issue> = planner.issues().into_iter().collect();
-        if speaks_for_all(planner.world(), &self.node) {
-            for issue in issues.difference(&self.told) {
-                let (kind, name) = issue.regarding();
+        let for_all = speaks_for_all(planner.world(), &self.node);
+        for issue in issues.difference(&self.told) {
+            let (kind, name) = issue.regarding();
+            // Of a pod only its own node knows.
+            if for_all || kind == "Pod" {
                 self.warn(kind, name, issue.reason(), issue.to_string());
             }
         }
@@ -87,10 +89,12 @@ impl Events {
     /// `kubectl describe` finds events by the object's uid, which only the API knows.
     fn warn(&self, kind: &'static str, name: &ObjectName, reason: &'static str, message: String) {
         tracing::warn!(%kind, object = %name, reason, "{message}");
-        let (client, recorder, name) = (self.client.clone(), self.recorder.clone(), name.clone());
+        let (client, recorder) = (self.client.clone(), self.recorder.clone());
+        let name = HostPorts::pod_of(name).unwrap_or_else(|| name.clone());
         tokio::spawn(async move {
             let (group, uid) = match kind {
                 "EndpointSlice" => ("discovery.k8s.io/v1", uid::<EndpointSlice>(client, &name).await),
+                "Pod" => ("v1", uid::<Pod>(client, &name).await),
                 _ => ("v1", uid::<Service>(client, &name).await),
             };
             let about = ObjectReference {

@@ -58,6 +58,8 @@ pub struct Config {
     /// The cgroup whose processes reach Services.
     pub cgroup: PathBuf,
     pub dns: Option<Dns>,
+    /// Whether host ports of this node's pods are served; elsewhere a network plugin does that.
+    pub host_ports: bool,
     pub health: health::Addresses,
 }
 
@@ -105,7 +107,8 @@ pub async fn run(config: Config, client: kube::Client, stop: CancellationToken) 
     let mut agent = open(&config, client.clone(), scrapes_in, &stop).await?;
     tokio::spawn(forward(scrapes, events_in.clone(), Event::Scrape));
     tokio::spawn(watch_links(config.pod_interface_prefixes.clone(), events_in.clone()));
-    tokio::spawn(watch_changes(client.clone(), events_in.clone()));
+    let host_ports = config.host_ports.then(|| config.node.clone());
+    tokio::spawn(watch_changes(client.clone(), host_ports, events_in.clone()));
     tokio::spawn(sweep(events_in));
     if let Some(dns) = config.dns {
         dns::serve(dns, &config.node, &config.addresses, agent.zones.subscribe(), client, stop.clone())
@@ -288,7 +291,7 @@ impl Agent {
         match change {
             Change::Service(_) | Change::ServiceGone(_) => self.health.metrics.queued(1, 0),
             Change::Slice(_) | Change::SliceGone(_) => self.health.metrics.queued(0, 1),
-            Change::Node(_) | Change::NodeGone(_) => {}
+            Change::Node(_) | Change::NodeGone(_) | Change::HostPorts(_) | Change::HostPortsGone(_) => {}
         }
         let trigger =
             self.trigger.take().filter(|at| matches!(change, Change::Slice(_)) && *at > self.started);
@@ -349,8 +352,8 @@ async fn watch_links(prefixes: Vec<String>, events: mpsc::Sender<Event>) {
     }
 }
 
-async fn watch_changes(client: kube::Client, events: mpsc::Sender<Event>) {
-    let mut changes = std::pin::pin!(daymark_control::changes(client));
+async fn watch_changes(client: kube::Client, host_ports: Option<String>, events: mpsc::Sender<Event>) {
+    let mut changes = std::pin::pin!(daymark_control::changes(client, host_ports.as_deref()));
     while let Some(change) = changes.next().await {
         match change {
             Ok(change) => {

@@ -88,6 +88,7 @@ async fn config(args: &cli::Agent, node: &Node) -> Result<Config> {
             healthz: args.healthz_bind_address,
             metrics: args.metrics_bind_address,
         },
+        host_ports: false,
         dns: args.dns.as_ref().map(|domain| super::Dns {
             domain: domain.clone(),
             upstreams: super::upstreams(),

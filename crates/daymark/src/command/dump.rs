@@ -104,6 +104,7 @@ fn kind_name(kind: FrontendKind) -> &'static str {
         FrontendKind::NodePort => "NodePort",
         FrontendKind::LoadBalancerIp => "LoadBalancer",
         FrontendKind::ExternalIp => "ExternalIP",
+        FrontendKind::HostPort => "HostPort",
     }
 }
 

@@ -71,7 +71,8 @@ pub async fn plan(args: &Observed, node: &str, tables: &Tables) -> Result<(Plann
         ..NodeView::new(node, Vec::new())
     };
     let mut planner = Planner::new(view, tables.clone());
-    let mut changes = std::pin::pin!(daymark_control::changes(client));
+    let embedded = args.bpf.is_none() && args.kubeconfig.is_none();
+    let mut changes = std::pin::pin!(daymark_control::changes(client, embedded.then_some(node)));
     let learn = async {
         while let Some(change) = changes.next().await {
             match change {

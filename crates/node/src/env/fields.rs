@@ -1,5 +1,6 @@
 //! `fieldRef` and `resourceFieldRef`: facts about the pod itself.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -96,7 +97,7 @@ pub fn resource(
 ) -> Result<String, String> {
     let container = match of.container_name.as_deref().filter(|n| !n.is_empty()) {
         Some(name) => spec::find_container(pod, name).ok_or(format!("container {name} not found"))?,
-        None => owner,
+        None => Cow::Borrowed(owner),
     };
     let (kind, name) = of.resource.split_once('.').ok_or_else(|| unsupported(&of.resource))?;
     let resources = container.resources.as_ref();

@@ -26,6 +26,23 @@ pub fn security(pod: &Pod, container: &Container) -> Security {
     }
 }
 
+/// Whether `runAsNonRoot` can be kept, judged by numbers alone, as kubelet does before anything is made.
+pub fn verify_non_root(security: &Security, image_user: &str) -> Result<(), String> {
+    if !security.run_as_non_root {
+        return Ok(());
+    }
+    if let Some(uid) = security.run_as_user {
+        return if uid == 0 { Err("container's runAsUser breaks non-root policy".into()) } else { Ok(()) };
+    }
+    match image_user.split(':').next().unwrap_or_default() {
+        "" | "0" | "root" => Err("container has runAsNonRoot and image will run as root".into()),
+        user if user.parse::<u32>().is_err() => Err(format!(
+            "container has runAsNonRoot and image has non-numeric user ({user}), cannot verify user is non-root"
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// The container's limits; a limit without a request is also the request.
 pub fn resources(container: &Container) -> Resources {
     let r = container.resources.clone().unwrap_or_default();
@@ -57,5 +74,26 @@ pub fn oom_score_adj(pod: &Pod, container: &Container, node_memory: u64) -> Opti
             let share = 1000 * bytes.unwrap_or(0) / i128::from(node_memory.max(1));
             i32::try_from((1000 - share).clamp(3, 999)).ok()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn non_root_must_be_certain() {
+        let verdict = |user: Option<u32>, image: &str| {
+            let security = Security { run_as_non_root: true, run_as_user: user, ..Security::default() };
+            verify_non_root(&security, image).map_err(|e| e.rsplit(' ').next().unwrap_or_default().to_owned())
+        };
+        assert_eq!(verdict(Some(1000), "root"), Ok(()));
+        assert_eq!(verdict(Some(0), "1000"), Err("policy".into()));
+        assert_eq!(verdict(None, "1000:0"), Ok(()));
+        for root in ["", "0", "0:0"] {
+            assert_eq!(verdict(None, root), Err("root".into()), "{root}");
+        }
+        assert_eq!(verdict(None, "www"), Err("non-root".into()));
+        assert_eq!(verify_non_root(&Security::default(), ""), Ok(()));
     }
 }

@@ -9,7 +9,11 @@ use crate::runtime::{self, ContainerState, SandboxStatus};
 /// running is marked as ended for reasons unknown; [`adopt`] corrects that for those that live.
 pub(super) fn recall(state: &mut PodState) {
     let status = state.last_status.clone();
-    for (statuses, init) in [(&status.init_container_statuses, true), (&status.container_statuses, false)] {
+    for (statuses, init) in [
+        (&status.init_container_statuses, true),
+        (&status.container_statuses, false),
+        (&status.ephemeral_container_statuses, false),
+    ] {
         for known in statuses.iter().flatten() {
             if let Some(record) = state.containers.get_mut(&known.name) {
                 recall_one(record, known, init);
@@ -94,7 +98,7 @@ pub fn adopt(state: &mut PodState, pod: &core::Pod, found: &SandboxStatus) {
                 record.life =
                     Life::Running { id: container.id.0.clone(), started_at: *started_at, kill: None };
                 let (started, ready) = ready_before.unwrap_or((false, false));
-                record.started = started || spec.is_none_or(|c| c.startup_probe.is_none());
+                record.started = started || spec.as_ref().is_none_or(|c| c.startup_probe.is_none());
                 record.ready = record.started && (ready || spec.is_none_or(|c| c.readiness_probe.is_none()));
             }
             ContainerState::Exited(exit) => {

@@ -7,12 +7,20 @@ use k8s_openapi::api::core::v1::{
 };
 
 use super::decide::{self, PULL_ERROR_SHOWN, PodView};
-use super::spec;
 use super::state::{Exit, Failure, Life, Record, Sandbox};
 use super::status::seconds;
+use super::{ephemeral, spec};
 
 /// Scheme of `containerID`s.
 pub const ID_SCHEME: &str = "daymark://";
+
+/// Statuses of ephemeral containers; none of them is ever ready.
+pub fn ephemeral_statuses(view: &PodView) -> Option<Vec<ContainerStatus>> {
+    let all = ephemeral::containers(view.pod);
+    let all: Vec<_> =
+        all.map(|c| ContainerStatus { ready: false, started: None, ..container_status(view, &c) }).collect();
+    (!all.is_empty()).then_some(all)
+}
 
 /// Statuses of init containers and of the others, in the order of the spec.
 pub fn container_statuses(view: &PodView) -> (Vec<ContainerStatus>, Vec<ContainerStatus>) {
@@ -35,6 +43,7 @@ fn container_status(view: &PodView, container: &Container) -> ContainerStatus {
         ready: if init { ended_well } else { record.running() && record.ready },
         started: Some(record.running() && record.started && !init),
         restart_count: record.restarts,
+        stop_signal: container.lifecycle.as_ref().and_then(|l| l.stop_signal.clone()),
         state: Some(state),
         last_state: Some(ContainerState { terminated: last.map(terminated), ..ContainerState::default() }),
         ..ContainerStatus::default()

@@ -9,6 +9,7 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, Pod};
 
+use super::ephemeral;
 use super::spec::{self, Restart};
 use super::state::{Doom, Life, PodState, Record, Sandbox};
 
@@ -123,6 +124,9 @@ fn run(view: &PodView, actions: &mut Vec<Action>) {
         Sandbox::Ready { .. } => {}
         Sandbox::Preparing | Sandbox::Clearing | Sandbox::Removing | Sandbox::Removed => return,
     }
+    for c in ephemeral::containers(pod) {
+        tend(view, &c, actions);
+    }
     let blocking = blocking_init(pod, state).map(|c| c.name.as_str());
     // Once past initialisation, a sidecar that restarts holds nobody back.
     let initialised = blocking.is_none() || mains_began(pod, state);
@@ -204,12 +208,12 @@ fn stop(view: &PodView, deleted: bool, actions: &mut Vec<Action>) {
     let PodView { pod, state, now } = *view;
     let deadline = state.stopping.as_ref().map_or(now, |s| s.deadline);
     let (sidecars, others): (Vec<_>, Vec<_>) =
-        spec::all_containers(pod).partition(|c| spec::is_sidecar_named(pod, &c.name));
+        spec::all_containers(pod).map(|c| c.name.clone()).partition(|name| spec::is_sidecar_named(pod, name));
     let mut waiting = false;
-    for c in others {
-        let Some(record) = state.record(&c.name) else { continue };
+    for name in others {
+        let Some(record) = state.record(&name) else { continue };
         waiting |= record.running() || record.life == Life::Starting;
-        kill_by(&c.name, record, deadline, actions);
+        kill_by(&name, record, deadline, actions);
     }
     waiting = waiting || stop_in_reverse(state, &sidecars, deadline, actions);
     if waiting {
@@ -228,14 +232,14 @@ fn stop(view: &PodView, deleted: bool, actions: &mut Vec<Action>) {
 /// Kills the last running sidecar; returns whether any still runs.
 fn stop_in_reverse(
     state: &PodState,
-    sidecars: &[&Container],
+    sidecars: &[String],
     deadline: Timestamp,
     actions: &mut Vec<Action>,
 ) -> bool {
-    for c in sidecars.iter().rev() {
-        let Some(record) = state.record(&c.name) else { continue };
+    for name in sidecars.iter().rev() {
+        let Some(record) = state.record(name) else { continue };
         if record.running() || record.life == Life::Starting {
-            kill_by(&c.name, record, deadline, actions);
+            kill_by(name, record, deadline, actions);
             return true;
         }
     }
@@ -243,7 +247,10 @@ fn stop_in_reverse(
 }
 
 fn stop_sidecars(view: &PodView, deadline: Timestamp, actions: &mut Vec<Action>) {
-    let sidecars: Vec<_> = spec::init_containers(view.pod).iter().filter(|c| spec::is_sidecar(c)).collect();
+    let sidecars = spec::init_containers(view.pod).iter().filter(|c| spec::is_sidecar(c));
+    // Whoever looks into a pod that is finished has seen it.
+    let ephemeral = ephemeral::containers(view.pod).map(|c| c.name);
+    let sidecars: Vec<String> = sidecars.map(|c| c.name.clone()).chain(ephemeral).collect();
     let mut wanted = Vec::new();
     stop_in_reverse(view.state, &sidecars, deadline, &mut wanted);
     // The grace period runs from the first kill, so a kill under way is left alone.

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::context::Context;
 use super::hooks;
 use super::state::Exit;
-use crate::runtime::{ContainerId, ContainerState};
+use crate::runtime::{ContainerId, ContainerState, signal_number};
 
 /// What a container has left after its preStop hook, even if the hook used up the grace period.
 const AFTER_HOOK: Duration = Duration::from_secs(2);
@@ -42,13 +42,13 @@ pub async fn stop(
             () = expiry(&mut deadline) => {}
         }
         let least = Instant::now() + AFTER_HOOK;
-        signal(&ctx, &id).await;
+        signal(&ctx, &container, &id).await;
         tokio::select! {
             () = async { expiry(&mut deadline).await; sleep_until(least).await } => {}
             exit = gone(&ctx, &id) => return exit,
         }
     } else if !passed(&deadline) {
-        signal(&ctx, &id).await;
+        signal(&ctx, &container, &id).await;
         tokio::select! {
             () = expiry(&mut deadline) => {}
             exit = gone(&ctx, &id) => return exit,
@@ -81,8 +81,12 @@ async fn expiry(deadline: &mut watch::Receiver<Instant>) {
     }
 }
 
-async fn signal(ctx: &Context, id: &ContainerId) {
-    let number = ctx.backend.stop_signal(id).await.unwrap_or(libc::SIGTERM);
+async fn signal(ctx: &Context, container: &Container, id: &ContainerId) {
+    let wished = container.lifecycle.as_ref().and_then(|l| l.stop_signal.as_deref());
+    let number = match wished.and_then(signal_number) {
+        Some(number) => number,
+        None => ctx.backend.stop_signal(id).await.unwrap_or(libc::SIGTERM),
+    };
     if let Err(e) = ctx.backend.kill_container(id, number).await {
         tracing::debug!(container = %id, "cannot signal a container: {e}");
     }

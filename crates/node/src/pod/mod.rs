@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod container_status;
 pub mod context;
 pub mod decide;
+mod ephemeral;
 pub mod events;
 mod hooks;
 mod kill;

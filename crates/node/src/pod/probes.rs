@@ -42,7 +42,7 @@ pub fn wanted(pod: &Pod, state: &PodState) -> Vec<Key> {
             (true, true) => &[ProbeKind::Readiness],
             (true, false) => &[ProbeKind::Readiness, ProbeKind::Liveness],
         };
-        for kind in kinds.iter().filter(|k| k.of(c).is_some()) {
+        for kind in kinds.iter().filter(|k| k.of(&c).is_some()) {
             keys.push(Key { container: c.name.clone(), id: id.clone(), kind: *kind });
         }
     }
@@ -83,7 +83,7 @@ impl Probes {
     }
 
     fn start(&self, pod: &Arc<Pod>, state: &PodState, ip: IpAddr, key: &Key) -> Option<JoinHandle<()>> {
-        let container = spec::find_container(pod, &key.container)?.clone();
+        let container = spec::find_container(pod, &key.container)?.into_owned();
         let probe = key.kind.of(&container)?.clone();
         let Life::Running { started_at, .. } = &state.record(&key.container)?.life else { return None };
         let age = Duration::try_from(jiff::Timestamp::now().duration_since(*started_at)).unwrap_or_default();

@@ -9,7 +9,7 @@ use crate::env::quantity;
 pub fn class(pod: &Pod) -> &'static str {
     let mut any = false;
     let mut guaranteed = true;
-    for c in spec::all_containers(pod) {
+    for c in spec::init_containers(pod).iter().chain(spec::containers(pod)) {
         for resource in ["cpu", "memory"] {
             let (request, limit) = (amount(c, false, resource), amount(c, true, resource));
             any |= request.is_some() || limit.is_some();

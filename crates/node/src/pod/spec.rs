@@ -1,7 +1,11 @@
 //! Questions about a pod's spec.
 
+use std::borrow::Cow;
+
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+
+use super::ephemeral;
 
 /// What to do with a container that ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,12 +27,13 @@ pub fn init_containers(pod: &Pod) -> &[Container] {
     spec(pod).and_then(|s| s.init_containers.as_deref()).unwrap_or(&[])
 }
 
-/// Init containers first, in the order of the spec.
-pub fn all_containers(pod: &Pod) -> impl DoubleEndedIterator<Item = &Container> {
-    init_containers(pod).iter().chain(containers(pod))
+/// Init containers first, in the order of the spec; ephemeral ones last.
+pub fn all_containers(pod: &Pod) -> impl Iterator<Item = Cow<'_, Container>> {
+    let of_spec = init_containers(pod).iter().chain(containers(pod)).map(Cow::Borrowed);
+    of_spec.chain(ephemeral::containers(pod).map(Cow::Owned))
 }
 
-pub fn find_container<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {
+pub fn find_container<'a>(pod: &'a Pod, name: &str) -> Option<Cow<'a, Container>> {
     all_containers(pod).find(|c| c.name == name)
 }
 
@@ -53,6 +58,9 @@ pub fn restart_policy(pod: &Pod, container: &Container) -> Restart {
         Some("OnFailure") => Restart::OnFailure,
         _ => Restart::Always,
     };
+    if ephemeral::is_ephemeral(pod, &container.name) {
+        return Restart::Never;
+    }
     match (is_init(pod, &container.name), container.restart_policy.as_deref(), of_pod) {
         (true, Some("Always"), _) => Restart::Always,
         (true, _, Restart::Always) => Restart::OnFailure,

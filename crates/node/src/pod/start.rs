@@ -98,6 +98,7 @@ pub async fn start(
     container: &Container,
     attempt: i32,
     ips: PerFamily<IpAddr>,
+    pid_of: Option<ContainerId>,
     cancel: &CancellationToken,
 ) -> Result<Started, StartError> {
     let name = container.name.as_str();
@@ -112,7 +113,7 @@ pub async fn start(
     let image = image.map_err(StartError::Blocked)?;
     let config_error = |message| Failure { reason: "CreateContainerConfigError".into(), message };
     let spec = container_spec(ctx, pod, container, attempt, ips, &image).await.map_err(config_error);
-    let spec = spec.map_err(fail)?;
+    let spec = ContainerSpec { pid_of, ..spec.map_err(fail)? };
     if cancel.is_cancelled() {
         return Err(StartError::Cancelled);
     }
@@ -230,6 +231,9 @@ async fn container_spec(
     ips: PerFamily<IpAddr>,
     image: &ImageInfo,
 ) -> Result<ContainerSpec, String> {
+    let security = identity::security(pod, container);
+    identity::verify_non_root(&security, &image.config.user)
+        .map_err(|why| format!("{why} (pod: \"{}\", container: {})", spec::described(pod), container.name))?;
     let sources = fetch(ctx, pod, vars::references(container)).await?;
     let all = pod.spec.as_ref().and_then(|s| s.enable_service_links).unwrap_or(true);
     let services = ctx.cluster.service_variables(spec::namespace(pod), all).await;
@@ -251,7 +255,8 @@ async fn container_spec(
         stdin_once: container.stdin_once.unwrap_or(false),
         tty: container.tty.unwrap_or(false),
         resources: identity::resources(container),
-        security: identity::security(pod, container),
+        security,
+        pid_of: None,
         oom_score_adj: identity::oom_score_adj(pod, container, ctx.settings.memory),
         termination_message_path: container.termination_message_path.clone().unwrap_or_default(),
         env,

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use daymark_model::PerFamily;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
 
 use super::backoff::BackOff;
 pub use super::life::{Doom, Exit, Failure, Kill, Life, Record};
@@ -214,7 +214,7 @@ impl PodState {
                 record.attempt_wait.reset();
                 record.image = s.image;
                 record.image_id = s.image_id;
-                record.started = container.is_none_or(|c| c.startup_probe.is_none());
+                record.started = container.as_ref().is_none_or(|c| c.startup_probe.is_none());
                 record.ready = record.started && container.is_none_or(|c| c.readiness_probe.is_none());
                 record.doom = None;
                 record.life = Life::Running { id: s.id.clone(), started_at: s.started_at, kill: None };
@@ -265,7 +265,7 @@ impl PodState {
     }
 
     fn on_probe(&mut self, pod: &Pod, name: &str, of: &str, kind: ProbeKind, passed: bool) {
-        let container: Option<&Container> = spec::find_container(pod, name);
+        let container = spec::find_container(pod, name);
         let Some(record) = self.containers.get_mut(name) else { return };
         if !matches!(&record.life, Life::Running { id, .. } if id == of) {
             return;

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{HostIP, Pod, PodCondition, PodIP, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::container_status::container_statuses;
+use super::container_status::{container_statuses, ephemeral_statuses};
 use super::decide::{self, PodView};
 use super::qos;
 use super::spec::{self, Restart};
@@ -35,6 +35,7 @@ pub fn status(view: &PodView, host_ips: PerFamily<IpAddr>) -> PodStatus {
         observed_generation: pod.metadata.generation,
         init_container_statuses: (!init_statuses.is_empty()).then_some(init_statuses),
         container_statuses: Some(statuses),
+        ephemeral_container_statuses: ephemeral_statuses(view),
         ..PodStatus::default()
     };
     status.conditions = Some(conditions(view, phase, now));

@@ -1,6 +1,7 @@
 //! The thin shell around the machine: one task per pod that feeds it what happens, and performs what it
 //! decides. It never decides itself.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use super::decide::{Action, PodView, Why, begin, decide};
 use super::probes::Probes;
 use super::state::{Doom, Exit, Life, Observation, PodState, Sandbox};
 use super::writer::{self, Desired};
-use super::{kill, spec, start, tell};
+use super::{ephemeral, kill, spec, start, tell};
 use crate::runtime::ContainerId;
 
 /// What a worker is told.
@@ -275,13 +276,16 @@ impl Worker {
     }
 
     fn start(&self, name: &str, attempt: i32) {
-        let (Some(container), Some(ips)) = (spec::find_container(&self.pod, name).cloned(), self.ips())
-        else {
+        let (Some(container), Some(ips)) = (spec::find_container(&self.pod, name), self.ips()) else {
             return;
         };
+        let container = container.into_owned();
+        let target = ephemeral::target(&self.pod, name).and_then(|target| self.state.record(target));
+        let target = target.filter(|t| t.running()).and_then(|t| t.container_id());
+        let target = target.map(|id| ContainerId(id.to_owned()));
         let cancel = self.stopping.clone();
         self.spawn(|ctx, pod| async move {
-            let result = start::start(&ctx, &pod, &container, attempt, ips, &cancel).await;
+            let result = start::start(&ctx, &pod, &container, attempt, ips, target, &cancel).await;
             Observation::Started { container: container.name, result }
         });
     }
@@ -307,7 +311,7 @@ impl Worker {
             stopper.deadline.send_replace(at);
             return;
         }
-        let Some(container) = spec::find_container(&self.pod, name).cloned() else { return };
+        let Some(container) = spec::find_container(&self.pod, name).map(Cow::into_owned) else { return };
         let message = match why {
             Why::Stopping => format!("Stopping container {name}"),
             Why::Doomed(Doom::Liveness) => {
@@ -342,7 +346,7 @@ impl Worker {
             }
         };
         match name.and_then(|name| spec::find_container(&self.pod, &name)) {
-            Some(container) => super::last_words::add(self.ctx.backend.as_ref(), container, exit).await,
+            Some(container) => super::last_words::add(self.ctx.backend.as_ref(), &container, exit).await,
             None => exit,
         }
     }

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{Container, Probe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use tokio::net::TcpStream;
 
-use super::{Outcome, http};
+use super::{Outcome, grpc, http};
 
 /// Runs a program inside the container that is probed.
 #[async_trait]
@@ -45,10 +45,8 @@ pub async fn check(probe: &Probe, target: &Target) -> Outcome {
             Err(cause) => Outcome::Failed(cause),
         };
     }
-    if probe.grpc.is_some() {
-        return Outcome::Failed(
-            "grpc probes are not supported by this node yet; use tcpSocket or exec".into(),
-        );
+    if let Some(action) = &probe.grpc {
+        return grpc::check(action, target.ip, timeout).await;
     }
     Outcome::Failed("missing probe handler".into())
 }
@@ -94,7 +92,7 @@ async fn tcp(host: Option<&str>, ip: IpAddr, port: u16, timeout: Duration) -> Ou
 }
 
 /// An I/O error in the words of the C library, without the number.
-pub(super) fn cause(error: &std::io::Error) -> String {
+pub(crate) fn cause(error: &std::io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or(&text).to_lowercase()
 }

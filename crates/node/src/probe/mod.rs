@@ -1,6 +1,7 @@
 //! Probes: when to ask, what counts as a change of mind, and how to ask.
 
 pub mod check;
+mod grpc;
 pub mod http;
 pub mod runner;
 pub mod tracker;

@@ -175,7 +175,7 @@ impl Runtime {
         let missing = || RuntimeError::NoContainer { id: id.to_string() };
         let status = pod.container(id).ok_or_else(missing)?;
         let image = self.inner.store.find(&status.spec.image_id)?;
-        Ok(image.and_then(|image| types::signal_number(&image.config.stop_signal)).unwrap_or(libc::SIGTERM))
+        Ok(image.and_then(|image| signal_number(&image.config.stop_signal)).unwrap_or(libc::SIGTERM))
     }
 
     /// Kills a container if it runs and removes it, except its log. Removing one that does not exist succeeds.

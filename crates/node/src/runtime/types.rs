@@ -161,6 +161,9 @@ pub struct ContainerSpec {
     pub security: Security,
     /// 0 to 1000; negative values are left out because the node may not be allowed to set them.
     pub oom_score_adj: Option<i32>,
+    /// Sees the processes of this container of the pod, and is seen by them.
+    #[serde(default)]
+    pub pid_of: Option<ContainerId>,
     /// Where the container may leave its last words; empty means `/dev/termination-log`.
     pub termination_message_path: String,
 }
@@ -293,7 +296,7 @@ pub struct ExecSpec {
 }
 
 /// Number of a signal written as `SIGTERM`, `TERM` or `15`.
-pub(super) fn signal_number(text: &str) -> Option<i32> {
+pub(crate) fn signal_number(text: &str) -> Option<i32> {
     if let Ok(number) = text.parse::<i32>() {
         return (1..=64).contains(&number).then_some(number);
     }

@@ -4,9 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::mpsc;
@@ -25,6 +29,7 @@ pub async fn container_logs(
     State(api): State<Arc<Api>>,
     Path((namespace, pod, container)): Path<(String, String, String)>,
     RawQuery(query): RawQuery,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Refusal> {
     let options = options(&Query::parse(query.as_deref()), Timestamp::now())
         .map_err(|cause| Refusal(StatusCode::UNPROCESSABLE_ENTITY, cause))?;
@@ -39,8 +44,27 @@ pub async fn container_logs(
     let reader = reader.map_err(|e| unreadable(&e))?;
     let (sender, receiver) = mpsc::channel(4);
     tokio::spawn(stream(reader, sender, options.follow.then(|| (api.runtime.clone(), id))));
+    if let Ok(upgrade) = upgrade {
+        let upgrade = upgrade.protocols(["binary.k8s.io", "base64.binary.k8s.io"]);
+        return Ok(upgrade.on_upgrade(|socket| as_messages(socket, receiver)));
+    }
     let body = Body::from_stream(ReceiverStream::new(receiver));
     Ok(([(header::CONTENT_TYPE, "text/plain")], body).into_response())
+}
+
+/// The log as messages of a WebSocket, for clients that ask for one.
+async fn as_messages(mut socket: WebSocket, mut pieces: mpsc::Receiver<std::io::Result<Bytes>>) {
+    let base64 = socket.protocol().is_some_and(|p| p == "base64.binary.k8s.io");
+    while let Some(Ok(piece)) = pieces.recv().await {
+        let message = match base64 {
+            true => Message::Text(STANDARD.encode(&piece).into()),
+            false => Message::Binary(piece),
+        };
+        if socket.send(message).await.is_err() {
+            return;
+        }
+    }
+    let _ = socket.send(Message::Close(None)).await;
 }
 
 fn unreadable(error: &dyn std::fmt::Display) -> Refusal {
@@ -112,7 +136,9 @@ fn choose(snapshot: &Snapshot, container: &str, previous: bool) -> Result<Contai
 
 fn waiting_reason(snapshot: &Snapshot, container: &str) -> Option<String> {
     let status = &snapshot.status;
-    let mut all = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
+    let ephemeral = &status.ephemeral_container_statuses;
+    let of_spec = status.init_container_statuses.iter().chain(&status.container_statuses);
+    let mut all = of_spec.chain(ephemeral).flatten();
     all.find(|c| c.name == container)?.state.as_ref()?.waiting.as_ref()?.reason.clone()
 }
 

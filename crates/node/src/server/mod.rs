@@ -1,10 +1,13 @@
-//! The kubelet API of the node: logs, exec and attach for the API server, over TLS with client certificates.
+//! The kubelet API of the node: logs, exec, attach and the way to pods for the API server, over TLS with client
+//! certificates.
 
-pub mod channels;
-mod exec;
+mod client;
+mod connect;
 pub mod logs;
 mod logs_api;
 mod query;
+mod spdy;
+mod streams;
 mod tls;
 
 use std::sync::Arc;
@@ -12,14 +15,19 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use axum::Router;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{Method, Request, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use hyper::body::Incoming;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use serde_json::json;
+use streams::exec;
+use streams::port_forward::port_forward;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
@@ -62,6 +70,8 @@ pub async fn listen(cfg: &NodeConfig) -> anyhow::Result<Listener> {
 pub(crate) struct Api {
     directory: Directory,
     runtime: Runtime,
+    /// A place for each exec and attach.
+    sessions: Arc<Semaphore>,
 }
 
 /// An answer that is not what was asked for: status and text, as kubelet gives them.
@@ -76,7 +86,9 @@ impl IntoResponse for Refusal {
 
 /// Serves until told to stop.
 pub async fn serve(listener: Listener, directory: Directory, runtime: Runtime, stop: CancellationToken) {
-    let router = router(Api { directory, runtime });
+    let sessions = Arc::new(Semaphore::new(exec::MOST_SESSIONS));
+    let api = Api { directory, runtime, sessions };
+    let router = router(api.clone());
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
@@ -91,14 +103,29 @@ pub async fn serve(listener: Listener, directory: Directory, runtime: Runtime, s
             }
         };
         let _ = stream.set_nodelay(true);
-        let (tls, router) = (listener.tls.clone(), router.clone());
+        let (tls, router, api) = (listener.tls.clone(), router.clone(), api.clone());
         tokio::spawn(async move {
             let stream = match tls.accept(stream).await {
                 Ok(stream) => stream,
                 Err(e) => return tracing::debug!(%peer, "kubelet API: {e}"),
             };
+            let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+            let admitted = client::admit(certificate.map(|der| der.as_ref()));
             let builder = auto::Builder::new(TokioExecutor::new());
-            let service = TowerToHyperService::new(router);
+            let routes = TowerToHyperService::new(router);
+            let service = service_fn(move |request: Request<Incoming>| {
+                let (api, routes, admitted) = (api.clone(), routes.clone(), admitted.clone());
+                async move {
+                    if let Err(user) = admitted {
+                        let text = format!("Forbidden (user={user}, resource=nodes, subresource=proxy)");
+                        return Ok(Refusal(StatusCode::FORBIDDEN, text).into_response());
+                    }
+                    match *request.method() {
+                        Method::CONNECT => Ok(connect::connect(&api, request).await),
+                        _ => routes.call(request).await,
+                    }
+                }
+            });
             if let Err(e) = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await {
                 tracing::debug!(%peer, "kubelet API: {e}");
             }
@@ -113,6 +140,7 @@ fn router(api: Api) -> Router {
         .route("/containerLogs/{namespace}/{pod}/{container}", get(logs_api::container_logs))
         .route("/exec/{namespace}/{pod}/{container}", get(exec::exec).post(exec::exec))
         .route("/attach/{namespace}/{pod}/{container}", get(exec::attach).post(exec::attach))
+        .route("/portForward/{namespace}/{pod}", get(port_forward).post(port_forward))
         .with_state(Arc::new(api))
 }
 

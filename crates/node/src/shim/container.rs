@@ -18,7 +18,7 @@ use super::protocol::{ContainerRecord, Failure, PodDir, SandboxRecord};
 use super::spec::{self, Facts};
 use super::{console, rootfs, setup, user};
 use crate::runtime::files::write_atomic;
-use crate::runtime::{ContainerState, Exit};
+use crate::runtime::{ContainerId, ContainerState, Exit};
 
 /// A container that was started in this shim.
 pub struct Container {
@@ -110,7 +110,8 @@ impl Container {
     fn launch(&mut self, sandbox: &SandboxRecord, pod: &PodDir<'_>) -> Result<i32, Failure> {
         let dir = pod.container(&self.record.id);
         let root = rootfs::mount_overlay(&dir, &self.record.layers).map_err(Failure::new)?;
-        let facts = facts(&self.record, &root)?;
+        let pid_namespace = self.record.spec.pid_of.as_ref().map(|of| pid_namespace(pod, of)).transpose()?;
+        let facts = Facts { pid_namespace, ..facts(&self.record, &root)? };
         let volumes = rootfs::resolve_volumes(&self.record, pod).map_err(Failure::new)?;
         let cwd = spec::working_dir(&self.record);
         let in_volume = volumes.iter().any(|volume| Path::new(&cwd).starts_with(&volume.target));
@@ -315,7 +316,16 @@ pub fn facts(record: &ContainerRecord, root: &Path) -> Result<Facts, Failure> {
     let group = rootfs::read_inside(root, "/etc/group");
     let identity =
         user::resolve(&record.image.user, &record.spec.security, &passwd, &group).map_err(Failure::new)?;
-    Ok(Facts { identity, available: setup::available_capabilities() })
+    Ok(Facts { identity, available: setup::available_capabilities(), pid_namespace: None })
+}
+
+/// The PID namespace of another container of the pod.
+fn pid_namespace(pod: &PodDir<'_>, of: &ContainerId) -> Result<PathBuf, Failure> {
+    let state = fs::read(pod.container(of).join("state.json")).ok();
+    match state.and_then(|text| serde_json::from_slice(&text).ok()) {
+        Some(ContainerState::Running { pid, .. }) => Ok(PathBuf::from(format!("/proc/{pid}/ns/pid"))),
+        _ => Err(Failure::new("the container whose processes it is to see does not run")),
+    }
 }
 
 /// Waits until the program has taken over or says why it can't.

@@ -1,7 +1,7 @@
 //! The OCI runtime specification of a container, as containerd would write it for kubelet. Pure.
 
 use serde_json::{Value, json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::protocol::{ContainerRecord, PodDir, SandboxRecord};
 use super::user::Identity;
@@ -83,6 +83,25 @@ const MASKED: [&str; 10] = [
     "/sys/firmware",
 ];
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+/// Hierarchies of cgroup v1, which libcontainer mounts writable whatever is asked. Those that are missing are passed
+/// over.
+const HIERARCHIES: [&str; 15] = [
+    "blkio",
+    "cpu",
+    "cpuacct",
+    "cpu,cpuacct",
+    "cpuset",
+    "devices",
+    "freezer",
+    "hugetlb",
+    "memory",
+    "net_cls",
+    "net_prio",
+    "perf_event",
+    "pids",
+    "rdma",
+    "systemd",
+];
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What only the machine can tell.
@@ -91,6 +110,8 @@ pub struct Facts {
     pub identity: Identity,
     /// Capabilities that the shim itself has; others cannot be given.
     pub available: Vec<String>,
+    /// Where the PID namespace is that the container joins, if not one of its own.
+    pub pid_namespace: Option<PathBuf>,
 }
 
 /// The whole `config.json`. `mounts` are the container's volumes with their sources resolved.
@@ -102,12 +123,16 @@ pub fn config(
     facts: &Facts,
 ) -> Value {
     let security = &record.spec.security;
-    let mut namespaces = vec![json!({"type": "pid"}), json!({"type": "mount"})];
+    let processes = match &facts.pid_namespace {
+        Some(path) => json!({"type": "pid", "path": path}),
+        None => json!({"type": "pid"}),
+    };
+    let mut namespaces = vec![processes, json!({"type": "mount"})];
     if !security.privileged {
         namespaces.push(json!({"type": "cgroup"}));
     }
     let masked: &[&str] = if security.privileged { &[] } else { &MASKED };
-    let read_only: &[&str] = if security.privileged { &[] } else { &READ_ONLY };
+    let read_only = if security.privileged { Vec::new() } else { read_only_paths() };
     json!({
         "ociVersion": "1.0.2",
         "process": process(sandbox, record, facts),
@@ -121,6 +146,13 @@ pub fn config(
             "readonlyPaths": read_only,
         },
     })
+}
+
+fn read_only_paths() -> Vec<String> {
+    let hierarchies = HIERARCHIES.iter().map(|name| format!("/sys/fs/cgroup/{name}"));
+    let paths = READ_ONLY.iter().map(|path| (*path).to_owned()).chain(hierarchies);
+    // What holds the hierarchies comes last: it is mounted over with all that is below it.
+    paths.chain(["/sys/fs/cgroup".to_owned()]).collect()
 }
 
 /// The program of a container.

@@ -30,7 +30,8 @@ fn record(change: impl FnOnce(&mut ContainerSpec, &mut ImageConfig)) -> Containe
 
 fn facts(uid: u32) -> Facts {
     let identity = Identity { uid, ..Identity::default() };
-    Facts { identity, available: ALL_CAPABILITIES.iter().map(|name| (*name).to_owned()).collect() }
+    let available = ALL_CAPABILITIES.iter().map(|name| (*name).to_owned()).collect();
+    Facts { identity, available, pid_namespace: None }
 }
 
 fn list(text: &[&str]) -> Option<Vec<String>> {

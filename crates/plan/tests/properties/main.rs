@@ -138,6 +138,8 @@ fn objects(changes: &[Change]) -> Vec<Change> {
             Change::SliceGone(name) => ((1, name.to_string()), None),
             Change::Node(node) => ((2, node.name.to_string()), Some(change)),
             Change::NodeGone(name) => ((2, name.to_string()), None),
+            Change::HostPorts(ports) => ((3, ports.name.to_string()), Some(change)),
+            Change::HostPortsGone(name) => ((3, name.to_string()), None),
         };
         last.insert(key, object);
     }
@@ -261,6 +263,7 @@ proptest! {
             Change::Service(service) => Change::ServiceGone(service.name),
             Change::Slice(slice) => Change::SliceGone(slice.name),
             Change::Node(node) => Change::NodeGone(node.name),
+            Change::HostPorts(ports) => Change::HostPortsGone(ports.name),
             other => other,
         });
         let choice: Vec<Change> = choice.iter().cloned().chain(gone).collect();

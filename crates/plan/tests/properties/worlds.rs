@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use daymark_model::{
-    AddressFamily, Change, Endpoint, Hints, LoadBalancerIp, Node, ObjectName, Protocol, Service, ServicePort,
-    ServiceType, Slice, SlicePort, TrafficDistribution,
+    AddressFamily, Change, Endpoint, Hints, HostPort, HostPorts, LoadBalancerIp, Node, ObjectName, Protocol,
+    Service, ServicePort, ServiceType, Slice, SlicePort, TrafficDistribution,
 };
 use daymark_plan::{NodePortAddresses, NodeView};
 use ipnet::IpNet;
@@ -166,6 +166,29 @@ pub fn slice() -> impl Strategy<Value = Slice> {
     )
 }
 
+fn pod(number: u8) -> ObjectName {
+    HostPorts::name_of(&name(&format!("pod-{number}")))
+}
+
+/// A pod with host ports, which other pods and Services may want too.
+pub fn host_ports() -> impl Strategy<Value = HostPorts> {
+    let ip = prop::option::of(select(vec!["172.30.0.11", "127.0.0.1", "8.8.8.8"]));
+    let port = (ip, select(vec![30008_u16, 80]), select(&PROTOCOLS[..]), 8080_u16..8082).prop_map(
+        |(ip, port, protocol, target)| HostPort {
+            ip: ip.and_then(|ip| ip.parse().ok()),
+            port,
+            protocol,
+            target,
+        },
+    );
+    let addresses = select(vec![vec!["10.244.1.9"], vec!["10.244.1.9", "fd10::1:9"], vec!["10.244.1.8"]]);
+    (0_u8..3, addresses, prop::collection::vec(port, 1..3)).prop_map(|(number, addresses, ports)| HostPorts {
+        name: pod(number),
+        addresses: addresses.into_iter().filter_map(|ip| ip.parse().ok()).collect(),
+        ports,
+    })
+}
+
 /// Any object of the cluster that appears, changes or goes away.
 pub fn change() -> impl Strategy<Value = Change> {
     let zone = prop::option::of(select(&ZONES[..]));
@@ -178,6 +201,8 @@ pub fn change() -> impl Strategy<Value = Change> {
         2 => select(&SERVICES[..]).prop_map(|of| Change::ServiceGone(name(of))),
         2 => (0_u8..6).prop_map(|number| Change::SliceGone(name(&format!("slice-{number}")))),
         1 => select(&NODES[..]).prop_map(|node| Change::NodeGone(node.into())),
+        2 => host_ports().prop_map(Change::HostPorts),
+        1 => (0_u8..3).prop_map(|number| Change::HostPortsGone(pod(number))),
     ]
 }
 

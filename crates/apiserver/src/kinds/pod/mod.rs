@@ -13,4 +13,4 @@ mod volumes;
 
 pub use defaults::{default, default_template};
 pub use spec::{TAINT_EFFECTS, check_template, validate_create};
-pub use update::{prepare_create, validate_status, validate_update};
+pub use update::{prepare_create, validate_ephemeral, validate_status, validate_update};

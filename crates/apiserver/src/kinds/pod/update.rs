@@ -8,6 +8,7 @@ use super::{resources, spec};
 use crate::kinds::{
     field::{Errors, Path},
     format,
+    strategy::same,
     value::{at, copy_key, int, items_mut, list, present, set, text},
 };
 
@@ -42,6 +43,36 @@ pub fn validate_update(old: &Value, new: &Value, errors: &mut Errors) {
         let listed = changed.join(", ");
         let why = format!("pod updates may not change fields other than {UPDATABLE}\nchanged: {listed}");
         errors.forbidden(&path, &why);
+    }
+}
+
+/// Ephemeral containers are only added, and see the processes of a container that exists.
+pub fn validate_ephemeral(old: &Value, new: &Value, errors: &mut Errors) {
+    spec::check_pod(new, errors);
+    let path = Path::new("spec").child("ephemeralContainers");
+    let now = list(new, "spec.ephemeralContainers");
+    let named = |all: &[Value], name: &str| all.iter().find(|c| text(c, "name") == name).cloned();
+    for before in list(old, "spec.ephemeralContainers") {
+        let name = text(before, "name");
+        match named(now, name) {
+            None => errors
+                .forbidden(&path, &format!("existing ephemeral containers \"{name}\" may not be removed\n")),
+            Some(after) if !same(Some(before), Some(&after)) => {
+                errors.forbidden(
+                    &path,
+                    &format!("existing ephemeral containers \"{name}\" may not be changed\n"),
+                );
+            }
+            Some(_) => {}
+        }
+    }
+    for (i, container) in now.iter().enumerate() {
+        let target = text(container, "targetContainerName");
+        let known =
+            ["spec.containers", "spec.initContainers"].iter().any(|f| named(list(new, f), target).is_some());
+        if !target.is_empty() && !known {
+            errors.not_found(&path.index(i).child("targetContainerName"), target);
+        }
     }
 }
 

@@ -256,3 +256,29 @@ fn pods_are_classed_by_their_resources() {
         "Burstable"
     );
 }
+
+#[test]
+fn ephemeral_containers_run_once_beside_the_others_and_count_for_nothing() {
+    let mut s = Story::new(simple("Always"));
+    s.acts();
+    s.prepared();
+    s.acts();
+    let main = s.started("c");
+    let added = serde_json::from_value(json!([{"name": "look", "image": "i", "targetContainerName": "c"}]));
+    s.pod.spec.as_mut().expect("a spec").ephemeral_containers = added.expect("containers");
+    assert_eq!(s.acts(), "start look#0");
+    let id = s.started("look");
+    s.acts();
+    let shown = |s: &Story| s.status().ephemeral_container_statuses.expect("statuses")[0].clone();
+    assert!(shown(&s).state.expect("a state").running.is_some() && !shown(&s).ready);
+    s.exited(&id, 3);
+    assert_eq!(s.acts(), "", "it is not restarted");
+    assert_eq!(shown(&s).state.expect("a state").terminated.expect("an end").exit_code, 3);
+    assert_eq!((s.phase(), s.condition("Ready")), ("Running".into(), "True".into()));
+    s.exited(&main, 0);
+    s.pass(20);
+    assert_eq!(s.acts(), "start c#1");
+    s.started("c");
+    s.delete(5);
+    assert_eq!(s.acts(), "kill c in 5s");
+}
