@@ -16,6 +16,7 @@ pub mod field;
 pub mod format;
 mod ip;
 mod job;
+mod limits;
 mod metadata;
 mod network;
 mod pod;
@@ -28,6 +29,7 @@ mod strategy;
 pub mod testing;
 #[cfg(test)]
 mod tests;
+mod traffic;
 pub(crate) mod value;
 
 pub use facts::is_built_in;

@@ -69,13 +69,15 @@ impl Registry {
         kinds::default(resource, &mut new);
         schema().normalise(resource.gvk(), &mut new);
         self.check_escalation(&target, None, &new, call)?;
+        // Managers own what the client and the defaults said, not what the server decides.
+        let now = object::time(call.now);
+        let empty = schema().empty(resource.gvk());
+        apply::track(&**resource, Some(&empty), &mut new, &call.manager, "", &now);
         kinds::prepare_create(resource, &mut new);
         // Validated first with what the client gave, so that a mistake is told before a shortage.
         let allocation = self.allocate(resource, None, &mut new)?;
         kinds::validate_create(resource, &new)?;
         schema().normalise(resource.gvk(), &mut new);
-        let now = object::time(call.now);
-        apply::track(&**resource, None, &mut new, &call.manager, "", &now);
         let created = self.insert(&target, new, call).await?;
         if !call.dry_run {
             allocation.keep();
