@@ -152,7 +152,7 @@ pub fn node(object: &wire::Node) -> Result<Node, ReduceError> {
 /// The host ports of a pod that has an address and has not ended; otherwise that there are none.
 pub fn host_ports(object: &wire::Pod) -> Result<Change, ReduceError> {
     let pod = object_name(&object.metadata);
-    let at = Source { kind: "Pod", object: pod.to_string() };
+    let at = Source { kind: "Pod", object: &pod };
     let name = HostPorts::name_of(&pod);
     let (spec, status) = (object.spec.clone().unwrap_or_default(), object.status.clone().unwrap_or_default());
     let ended = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
@@ -163,11 +163,13 @@ pub fn host_ports(object: &wire::Pod) -> Result<Change, ReduceError> {
         for port in sidecars.chain(&spec.containers).flat_map(|c| c.ports.iter().flatten()) {
             let Some(number) = port.host_port.filter(|number| *number != 0) else { continue };
             let ip = port.host_ip.as_deref().filter(|ip| !ip.is_empty());
-            let ip: Option<IpAddr> = ip.map(|ip| at.parse(|| "spec.containers.ports.hostIP".to_owned(), ip)).transpose()?;
+            let ip: Option<IpAddr> =
+                ip.map(|ip| at.parse(|| "spec.containers.ports.hostIP".to_owned(), ip)).transpose()?;
             ports.push(HostPort {
                 ip: ip.filter(|ip| !ip.is_unspecified()),
                 port: at.port(|| "spec.containers.ports.hostPort".to_owned(), number)?,
-                protocol: at.protocol(|| "spec.containers.ports.protocol".to_owned(), port.protocol.as_deref())?,
+                protocol: at
+                    .protocol(|| "spec.containers.ports.protocol".to_owned(), port.protocol.as_deref())?,
                 target: at.port(|| "spec.containers.ports.containerPort".to_owned(), port.container_port)?,
             });
         }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::common::{check_at_most_all, check_count_or_percent, check_one_of};
+use super::common::check_one_of;
 use super::field::{Errors, Path};
 use super::format;
 use super::value::{at, int, list, members, present, strings, text};

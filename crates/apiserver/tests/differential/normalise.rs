@@ -13,7 +13,8 @@ static NODE_PORT: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\b3[0-2]\d{3}\
 static ADDRESS: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"(127\.0\.0\.1|192\.0\.2\.1):\d+").unwrap());
 static HUMAN_TIME: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d \+0000").unwrap());
-static GENERATED: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\b(gen|kube-api-access)-[a-z0-9]{5}\b").unwrap());
+static GENERATED: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"\b(gen|kube-api-access)-[a-z0-9]{5}\b").unwrap());
 static VERSION: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"(resource version: |meta: |Resource Version: +|in record \(|ResourceVersion: |current: |resourceVersion: .?)\d+").unwrap()
 });
