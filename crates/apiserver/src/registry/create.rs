@@ -48,7 +48,6 @@ impl Registry {
         if target.resource.plural == "customresourcedefinitions" {
             call.warnings.extend(definition::warnings(&body));
         }
-        call.warnings.extend(kinds::inert(&target.resource).map(str::to_owned));
         let generated = text(&body, "/metadata/name").is_empty();
         for _ in 1..NAME_ATTEMPTS {
             match self.create_once(target, body.clone(), call).await {
@@ -65,7 +64,6 @@ impl Registry {
         let name = text(&new, "/metadata/name").to_owned();
         let target = Target { name: name.clone(), ..target.clone() };
         self.check_namespace(&target, &name)?;
-        self.admit_pod(&target, &mut new).await?;
         kinds::default(resource, &mut new);
         schema().normalise(resource.gvk(), &mut new);
         self.check_escalation(&target, None, &new, call)?;
@@ -73,6 +71,8 @@ impl Registry {
         let now = object::time(call.now);
         let empty = schema().empty(resource.gvk());
         apply::track(&**resource, Some(&empty), &mut new, &call.manager, "", &now);
+        self.admit_pod(&target, &mut new).await?;
+        kinds::default(resource, &mut new);
         kinds::prepare_create(resource, &mut new);
         // Validated first with what the client gave, so that a mistake is told before a shortage.
         let allocation = self.allocate(resource, None, &mut new)?;

@@ -90,6 +90,7 @@ impl Peer {
                 format!("--secure-port={secure}"),
                 "--advertise-address=192.0.2.1".into(),
                 "--service-account-issuer=https://kubernetes.default.svc".into(),
+                "--disable-admission-plugins=ServiceAccount".into(),
                 format!("--service-account-key-file={}", path("tls.crt")),
                 format!("--service-account-signing-key-file={}", path("tls.key")),
                 format!("--client-ca-file={}", path("ca.crt")),
