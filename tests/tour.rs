@@ -27,6 +27,49 @@ fn front_end(cluster: &Cluster<'_>) {
     cluster.laptop.kubectl("rollout status deployment/myapp-deployment --timeout=60s");
 }
 
+/// A pod with `kubectl`, which finds the API by name and shows it the mounted token.
+const CLIENT: &str = r#"
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: client}
+data:
+  config: |
+    clusters: [{name: c, cluster: {server: "https://kubernetes.default",
+      certificate-authority: /var/run/secrets/kubernetes.io/serviceaccount/ca.crt}}]
+    users: [{name: u, user: {tokenFile: /var/run/secrets/kubernetes.io/serviceaccount/token}}]
+    contexts: [{name: x, context: {cluster: c, user: u}}]
+    current-context: x
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: client}
+spec:
+  containers:
+  - name: client
+    image: daymark/web:v1
+    volumeMounts: [{name: config, mountPath: /config}, {name: kubectl, mountPath: /kubectl}]
+  volumes:
+  - {name: config, configMap: {name: client}}
+  - {name: kubectl, hostPath: {path: KUBECTL, type: File}}
+"#;
+
+fn asks_the_api_from_a_pod(laptop: &Laptop) {
+    let kubectl = laptop.run(&["sh", "-c", "readlink -f $(command -v kubectl)"]);
+    let file = laptop.path("client.yml");
+    std::fs::write(&file, CLIENT.replace("KUBECTL", kubectl.trim())).expect("a file");
+    laptop.kubectl(&format!("create -f {}", file.display()));
+    laptop.kubectl("wait --for=condition=Ready pod/client --timeout=60s");
+    let list = "exec client -- /kubectl --kubeconfig=/config/config --cache-dir=/tmp get pods -o name";
+    let words: Vec<&str> = std::iter::once("kubectl").chain(list.split(' ')).collect();
+    let refused = laptop.fails(&words);
+    let who = "User \"system:serviceaccount:default:default\" cannot list resource \"pods\"";
+    assert!(refused.contains("(Forbidden)") && refused.contains(who), "{refused}");
+    laptop.kubectl("create role reader --verb=list --resource=pods");
+    laptop.kubectl("create rolebinding reader --role=reader --serviceaccount=default:default");
+    assert!(laptop.kubectl(list).contains("pod/client"));
+    laptop.kubectl("delete pod/client rolebinding/reader role/reader configmap/client --grace-period=1");
+}
+
 #[test]
 fn a_node_port_answers_on_both_nodes_from_all_pods_and_follows_them() {
     let laptop = Laptop::new();
@@ -34,6 +77,7 @@ fn a_node_port_answers_on_both_nodes_from_all_pods_and_follows_them() {
     front_end(&cluster);
     let nodes = cluster.node_ips();
     assert_eq!(nodes.len(), 2);
+    asks_the_api_from_a_pod(&laptop);
     let three = pods(&cluster, "app=myapp");
     assert_eq!(three.len(), 3);
     for node in &nodes {

@@ -66,7 +66,7 @@ fn api_config(cluster: &Cluster) -> Result<Config> {
         kubelet_client_key_pem: kubelet.key,
         service_account_key_pem: pki.service_account_key()?,
         service_account_issuer: format!("https://kubernetes.default.svc.{}", spec.domain),
-        pods_need_accounts: false,
+        pods_need_accounts: true,
         service_cidrs: spec.service_cidr.iter().collect(),
         dns_ip: spec.dns_ip(),
         node_port_range: NODE_PORTS,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Api;
 use kube::runtime::conditions::Condition;
@@ -82,7 +82,7 @@ async fn ready_or_dead(
     let all = cluster.spec.all_nodes().into_iter().map(|n| (since(&n.name), n.name));
     let ready = async {
         nodes_ready(cluster, all).await?;
-        dns_ready(cluster).await
+        futures::future::try_join(dns_ready(cluster), account_ready(cluster)).await.map(drop)
     };
     let why = tokio::select! {
         ready = ready => match ready {
@@ -158,6 +158,20 @@ async fn dns_ready(cluster: &Cluster) -> Result<()> {
         }
     });
     futures::future::try_join_all(waits).await.map(drop)
+}
+
+/// Pods can be made once their namespace has its account.
+async fn account_ready(cluster: &Cluster) -> Result<()> {
+    let api: Api<ServiceAccount> = Api::namespaced(cluster.client(&Holder::Admin, false).await?, "default");
+    let there = await_condition(api, "default", |account: Option<&ServiceAccount>| account.is_some());
+    match tokio::time::timeout(READY_WITHIN, there).await {
+        Ok(done) => done.map(drop).into_diagnostic(),
+        Err(_) => Err(miette!(
+            help = format!("its last words: {}", process::last_words(&cluster.paths.log("daemon"))),
+            "the controllers do not make the ServiceAccount \"default\" within {} s",
+            READY_WITHIN.as_secs()
+        )),
+    }
 }
 
 /// Waits until each node has said that it is ready, not before the time beside it.

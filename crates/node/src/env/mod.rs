@@ -8,4 +8,4 @@ pub mod links;
 pub mod quantity;
 pub mod vars;
 
-pub use vars::{EnvError, Sources, container_env};
+pub use vars::{EnvError, Sources, TokenAsk, container_env};

@@ -17,6 +17,16 @@ pub type Data = BTreeMap<String, Vec<u8>>;
 pub struct Sources {
     pub config_maps: BTreeMap<String, Option<Arc<Data>>>,
     pub secrets: BTreeMap<String, Option<Arc<Data>>>,
+    pub tokens: BTreeMap<TokenAsk, String>,
+}
+
+/// A token of a pod's ServiceAccount, as a projected volume asks for it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TokenAsk {
+    /// Whom it is for; empty is the API server itself.
+    pub audience: String,
+    /// How long it is good.
+    pub seconds: i64,
 }
 
 /// Why variables cannot be made; shown as `CreateContainerConfigError`.

@@ -5,15 +5,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, PodStatus, Secret};
-use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
+use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, PodStatus, Secret, ServiceAccount};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::context::{Cluster, WriteError};
 use super::events::PodEvent;
 use super::services::Services;
 use super::spec;
+use super::tokens::Tokens;
+use crate::env::TokenAsk;
 use crate::env::vars::{Data, Kind};
 
 /// Reads don't hold a starting container up for longer when the API server is slow.
@@ -28,11 +32,18 @@ pub struct KubeCluster {
     services: Services,
     /// What was read last, for times when the API server is away.
     read: Mutex<BTreeMap<Key, Arc<Data>>>,
+    tokens: Tokens,
 }
 
 impl KubeCluster {
     pub fn new(client: kube::Client, events: mpsc::Sender<PodEvent>) -> Self {
-        Self { services: Services::new(client.clone()), client, events, read: Mutex::default() }
+        Self {
+            services: Services::new(client.clone()),
+            client,
+            events,
+            read: Mutex::default(),
+            tokens: Tokens::default(),
+        }
     }
 
     /// Forgets what only pods of this namespace needed.
@@ -43,6 +54,31 @@ impl KubeCluster {
 
     fn cache(&self) -> std::sync::MutexGuard<'_, BTreeMap<Key, Arc<Data>>> {
         self.read.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Answers the token and how long it is good.
+    async fn request_token(&self, pod: &Pod, ask: &TokenAsk) -> Result<(String, Duration), String> {
+        let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), spec::namespace(pod));
+        let audience = Some(ask.audience.clone()).filter(|a| !a.is_empty());
+        let wanted = TokenRequestSpec {
+            audiences: audience.map(|audience| vec![audience]),
+            expiration_seconds: Some(ask.seconds),
+            bound_object_ref: Some(BoundObjectReference {
+                api_version: Some("v1".into()),
+                kind: Some("Pod".into()),
+                name: pod.metadata.name.clone(),
+                uid: pod.metadata.uid.clone(),
+            }),
+        };
+        let request = TokenRequest { spec: Some(wanted), ..TokenRequest::default() };
+        let account = spec::service_account(pod);
+        let answer = api.create_token_request(account, &PostParams::default(), &request).await;
+        let status = answer.map_err(|e| e.to_string())?.status.unwrap_or_default();
+        let (Some(token), Some(ends)) = (status.token, status.expiration_timestamp) else {
+            return Err("the API server answered without a token".into());
+        };
+        let life = ends.0.duration_since(jiff::Timestamp::now());
+        Ok((token, Duration::try_from(life).unwrap_or_default()))
     }
 
     async fn fetch(&self, kind: Kind, namespace: &str, name: &str) -> kube::Result<Option<Data>> {
@@ -88,6 +124,32 @@ impl Cluster for KubeCluster {
         };
         let known = self.cache().get(&key).cloned();
         known.map(Some).ok_or(format!("cannot read {} \"{name}\": {cause}", kind.word()))
+    }
+
+    async fn token(&self, pod: &Pod, ask: &TokenAsk) -> Result<String, String> {
+        let uid = spec::uid(pod);
+        if let Some(token) = self.tokens.fresh(uid, ask, Instant::now()) {
+            return Ok(token);
+        }
+        let asked = Instant::now();
+        let cause = match tokio::time::timeout(READ_TIMEOUT, self.request_token(pod, ask)).await {
+            Ok(Ok((token, life))) => {
+                self.tokens.put(uid, ask, &token, life, asked);
+                return Ok(token);
+            }
+            Ok(Err(cause)) => cause,
+            Err(_) => "the API server does not answer".to_owned(),
+        };
+        let old = self.tokens.postpone(uid, ask, Instant::now());
+        old.ok_or_else(|| format!("failed to fetch token: {cause}"))
+    }
+
+    fn tokens_due(&self, uid: &str) -> Option<Instant> {
+        self.tokens.due(uid)
+    }
+
+    fn forget_pod(&self, uid: &str) {
+        self.tokens.forget(uid);
     }
 
     async fn write_status(&self, pod: &Pod, status: &PodStatus) -> Result<(), WriteError> {

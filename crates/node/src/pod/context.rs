@@ -14,6 +14,7 @@ use super::backend::Backend;
 use super::events::PodEvent;
 use super::spec;
 use super::state::PodState;
+use crate::env::TokenAsk;
 use crate::env::dns::Resolver;
 use crate::env::fields::Place;
 use crate::env::vars::{Data, Kind};
@@ -50,6 +51,13 @@ pub trait Cluster: Send + Sync + 'static {
     /// A ConfigMap's or Secret's contents; `None` when it does not exist. When the API server is
     /// away, what was read last.
     async fn object(&self, kind: Kind, namespace: &str, name: &str) -> Result<Option<Arc<Data>>, String>;
+    /// A token of the pod's ServiceAccount that ends with the pod: a new one, or the last one while it is
+    /// still good for long.
+    async fn token(&self, pod: &Pod, ask: &TokenAsk) -> Result<String, String>;
+    /// When the first of a pod's tokens should be renewed.
+    fn tokens_due(&self, uid: &str) -> Option<Instant>;
+    /// The pod is no more.
+    fn forget_pod(&self, uid: &str);
     async fn write_status(&self, pod: &Pod, status: &PodStatus) -> Result<(), WriteError>;
     /// Deletes at once, if it is still the pod with this uid.
     async fn delete_pod(&self, pod: &Pod) -> Result<(), WriteError>;

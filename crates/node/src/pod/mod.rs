@@ -24,6 +24,7 @@ mod start;
 pub mod state;
 pub mod status;
 mod tell;
+mod tokens;
 pub mod worker;
 mod writer;
 

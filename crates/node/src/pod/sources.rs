@@ -1,7 +1,7 @@
 //! Watches the ConfigMaps and Secrets that a running pod's volumes are made of.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::api::Api;
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::{self, Event, watcher};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::spec;
@@ -59,37 +59,93 @@ impl Sources {
     }
 }
 
-/// Follows objects through the API, one watch each, metadata only.
+/// Follows objects through the API, metadata only. Pods that need the same object share one watch:
+/// every pod needs the cluster's root certificate.
 pub fn through_api(client: kube::Client) -> Follow {
+    let shared = Arc::new(Shared { client, watches: Mutex::default() });
     Arc::new(move |kind, namespace, name, outbox| {
-        let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-        let (client, namespace) = (client.clone(), namespace.to_owned());
-        Some(match kind {
-            Kind::ConfigMap => {
-                let api: Api<PartialObjectMeta<ConfigMap>> = Api::namespaced(client, &namespace);
-                tokio::spawn(watch(api, config, outbox))
+        let mut changes = Shared::follow(&shared, (kind, namespace.to_owned(), name.to_owned()));
+        Some(tokio::spawn(async move {
+            // The object may already differ from what the volume was made of.
+            while outbox.send(Message::SourcesChanged).is_ok() {
+                if changes.changed().await.is_err() {
+                    return;
+                }
             }
-            Kind::Secret => {
-                let api: Api<PartialObjectMeta<Secret>> = Api::namespaced(client, &namespace);
-                tokio::spawn(watch(api, config, outbox))
-            }
-        })
+        }))
     })
 }
 
-async fn watch<K>(api: Api<K>, config: watcher::Config, outbox: mpsc::UnboundedSender<Message>)
+/// Kind, namespace and name.
+type Key = (Kind, String, String);
+
+struct Shared {
+    client: kube::Client,
+    /// Counts the changes of each object that is followed.
+    watches: Mutex<BTreeMap<Key, Arc<watch::Sender<u64>>>>,
+}
+
+impl Shared {
+    fn watches(&self) -> std::sync::MutexGuard<'_, BTreeMap<Key, Arc<watch::Sender<u64>>>> {
+        self.watches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn follow(shared: &Arc<Self>, key: Key) -> watch::Receiver<u64> {
+        let mut watches = shared.watches();
+        if let Some(known) = watches.get(&key) {
+            return known.subscribe();
+        }
+        let (sender, receiver) = watch::channel(0);
+        let sender = Arc::new(sender);
+        watches.insert(key.clone(), sender.clone());
+        tokio::spawn(Self::run(shared.clone(), key, sender));
+        receiver
+    }
+
+    /// Watches until nobody follows any more.
+    async fn run(shared: Arc<Self>, key: Key, changes: Arc<watch::Sender<u64>>) {
+        let (kind, namespace, name) = &key;
+        let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
+        let watching = async {
+            match kind {
+                Kind::ConfigMap => {
+                    let api: Api<PartialObjectMeta<ConfigMap>> =
+                        Api::namespaced(shared.client.clone(), namespace);
+                    count(api, config, &changes).await;
+                }
+                Kind::Secret => {
+                    let api: Api<PartialObjectMeta<Secret>> =
+                        Api::namespaced(shared.client.clone(), namespace);
+                    count(api, config, &changes).await;
+                }
+            }
+        };
+        let deserted = async {
+            loop {
+                changes.closed().await;
+                // Somebody may have come since.
+                let mut watches = shared.watches();
+                if changes.receiver_count() == 0 {
+                    watches.remove(&key);
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = watching => {}
+            () = deserted => {}
+        }
+    }
+}
+
+async fn count<K>(api: Api<K>, config: watcher::Config, changes: &watch::Sender<u64>)
 where
     K: kube::Resource + Clone + serde::de::DeserializeOwned + std::fmt::Debug + Send + 'static,
 {
     let mut stream = std::pin::pin!(watcher(api, config));
     while let Some(event) = stream.next().await {
         match event {
-            // The first listing may already differ from what the volume was made of.
-            Ok(Event::InitApply(_) | Event::Apply(_)) => {
-                if outbox.send(Message::SourcesChanged).is_err() {
-                    return;
-                }
-            }
+            Ok(Event::InitApply(_) | Event::Apply(_)) => changes.send_modify(|count| *count += 1),
             Ok(_) => {}
             Err(_) => tokio::time::sleep(Duration::from_secs(1)).await,
         }

@@ -41,6 +41,12 @@ pub fn is_init(pod: &Pod, name: &str) -> bool {
     init_containers(pod).iter().any(|c| c.name == name)
 }
 
+/// The ServiceAccount that the pod is.
+pub fn service_account(pod: &Pod) -> &str {
+    let name = spec(pod).and_then(|s| s.service_account_name.as_deref().or(s.service_account.as_deref()));
+    name.filter(|n| !n.is_empty()).unwrap_or("default")
+}
+
 /// An init container that keeps running beside the others (KEP-753).
 pub fn is_sidecar(init: &Container) -> bool {
     init.restart_policy.as_deref() == Some("Always")

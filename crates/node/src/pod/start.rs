@@ -1,6 +1,8 @@
 //! Performs the making of things: a pod's volumes and sandbox, and a container from image to process.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,15 +15,19 @@ use super::hooks;
 use super::spec;
 use super::state::{Failure, StartError, Started};
 use crate::env::expand::expand;
+use crate::env::fields::Place;
 use crate::env::vars::{self, Kind, Sources};
-use crate::env::{container_env, dns, identity};
+use crate::env::{TokenAsk, container_env, dns, identity};
 use crate::image::ImageError;
 use crate::runtime::{ContainerId, ContainerSpec, ImageInfo, PullPolicy, PullSecrets, SandboxSpec};
-use crate::volume;
+use crate::volume::{self, MountError};
 
 /// Volumes first, because the shim must see what is mounted; then the sandbox.
 pub async fn prepare(ctx: &Context, pod: &Arc<Pod>) -> Result<PerFamily<IpAddr>, String> {
-    mount_volumes(ctx, pod, false).await?;
+    let sources = volume_sources(ctx, pod).await.inspect_err(|cause| {
+        ctx.warn(pod, None, "FailedMount", format!("Unable to attach or mount volumes: {cause}"));
+    })?;
+    write_volumes(ctx, pod, sources, volume::prepare).await?;
     let spec = sandbox_spec(ctx, pod).inspect_err(|cause| {
         ctx.warn(pod, None, "FailedCreatePodSandBox", cause.clone());
     })?;
@@ -35,22 +41,31 @@ pub async fn prepare(ctx: &Context, pod: &Arc<Pod>) -> Result<PerFamily<IpAddr>,
     }
 }
 
-/// Makes the volumes, or with `refresh` brings those made of objects up to date.
-pub async fn mount_volumes(ctx: &Context, pod: &Arc<Pod>, refresh: bool) -> Result<(), String> {
-    let references = volume::references(pod);
-    let sources = fetch(ctx, pod, references).await.map_err(|cause| {
-        if !refresh {
-            ctx.warn(pod, None, "FailedMount", format!("Unable to attach or mount volumes: {cause}"));
-        }
-        cause
-    })?;
+/// Brings the volumes that are made of objects and tokens up to date.
+pub async fn refresh_volumes(ctx: &Context, pod: &Arc<Pod>) -> Result<(), String> {
+    let sources = volume_sources(ctx, pod).await?;
+    write_volumes(ctx, pod, sources, volume::refresh).await
+}
+
+/// What volumes are made of, all asked for at once: tokens take no longer than the ConfigMap beside them.
+async fn volume_sources(ctx: &Context, pod: &Pod) -> Result<Sources, String> {
+    let objects = fetch(ctx, pod, volume::references(pod));
+    let (sources, tokens) = tokio::try_join!(objects, fetch_tokens(ctx, pod))?;
+    Ok(Sources { tokens, ..sources })
+}
+
+type WriteVolumes = fn(&Pod, &Path, &Place, &Sources) -> Result<(), MountError>;
+
+async fn write_volumes(
+    ctx: &Context,
+    pod: &Arc<Pod>,
+    sources: Sources,
+    write: WriteVolumes,
+) -> Result<(), String> {
     let dir = ctx.backend.volumes_dir(spec::uid(pod));
     let place = ctx.place(None);
     let its = pod.clone();
-    let work = move || match refresh {
-        true => volume::refresh(&its, &dir, &place, &sources),
-        false => volume::prepare(&its, &dir, &place, &sources),
-    };
+    let work = move || write(&its, &dir, &place, &sources);
     match tokio::task::spawn_blocking(work).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(e)) => {
@@ -83,12 +98,23 @@ fn sandbox_spec(ctx: &Context, pod: &Pod) -> Result<SandboxSpec, String> {
 }
 
 async fn fetch(ctx: &Context, pod: &Pod, references: Vec<(Kind, String)>) -> Result<Sources, String> {
+    let objects = references.into_iter().map(|(kind, name)| async move {
+        let data = ctx.cluster.object(kind, spec::namespace(pod), &name).await;
+        data.map(|data| (kind, name, data))
+    });
     let mut sources = Sources::default();
-    for (kind, name) in references {
-        let data = ctx.cluster.object(kind, spec::namespace(pod), &name).await?;
+    for (kind, name, data) in futures::future::try_join_all(objects).await? {
         sources.put(kind, &name, data);
     }
     Ok(sources)
+}
+
+async fn fetch_tokens(ctx: &Context, pod: &Pod) -> Result<BTreeMap<TokenAsk, String>, String> {
+    let tokens = volume::tokens(pod).into_iter().map(|ask| async move {
+        let token = ctx.cluster.token(pod, &ask).await;
+        token.map(|token| (ask, token))
+    });
+    Ok(futures::future::try_join_all(tokens).await?.into_iter().collect())
 }
 
 /// Everything from the image to the running process and its postStart hook.

@@ -38,6 +38,8 @@ pub enum Message {
     Contradicted,
 }
 
+/// Within this a token that is being renewed has come or is asked for again.
+const RENEWING: Duration = Duration::from_secs(10);
 /// How long a status that somebody else changed stands before it is corrected.
 const BEFORE_CORRECTING: Duration = Duration::from_secs(1);
 
@@ -112,6 +114,7 @@ pub async fn run(
             worker.take(message).await;
         }
     }
+    worker.ctx.cluster.forget_pod(spec::uid(&worker.pod));
     worker.ctx.directory.remove(&worker.pod);
 }
 
@@ -190,7 +193,19 @@ impl Worker {
         self.probes.reconcile(&self.pod, &self.state, ip);
         let running = matches!(self.state.sandbox, Sandbox::Ready { .. });
         self.sources.reconcile(if running { Some(&self.pod) } else { None });
-        wake.map(|at| self.ctx.clock.instant(at))
+        let wake = wake.map(|at| self.ctx.clock.instant(at));
+        let renew = self.renew_tokens().filter(|_| running);
+        wake.into_iter().chain(renew).min()
+    }
+
+    /// Renews tokens whose time has come; answers when the next one's comes.
+    fn renew_tokens(&self) -> Option<Instant> {
+        let (due, now) = (self.ctx.cluster.tokens_due(spec::uid(&self.pod))?, Instant::now());
+        if due > now {
+            return Some(due);
+        }
+        self.refresh_volumes();
+        Some(now + RENEWING)
     }
 
     fn ips(&self) -> Option<PerFamily<IpAddr>> {
@@ -357,7 +372,7 @@ impl Worker {
         }
         let (ctx, pod) = (self.ctx.clone(), self.pod.clone());
         tokio::spawn(async move {
-            if let Err(cause) = start::mount_volumes(&ctx, &pod, true).await {
+            if let Err(cause) = start::refresh_volumes(&ctx, &pod).await {
                 tracing::debug!(pod = spec::described(&pod), "cannot refresh volumes: {cause}");
             }
         });

@@ -48,8 +48,8 @@ fn make_fresh(dir: &Path, files: &Files, group: Option<u32>) -> io::Result<Strin
         }
         let mut out = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&at)?;
         out.write_all(&file.data)?;
-        if group.is_some() {
-            chown(&at, None, group)?;
+        if group.is_some() || file.owner.is_some() {
+            chown(&at, file.owner, group)?;
         }
         out.set_permissions(fs::Permissions::from_mode(mode_of(file, group)))?;
     }

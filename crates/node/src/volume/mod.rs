@@ -17,7 +17,7 @@ use crate::env::fields::Place;
 use crate::env::quantity;
 
 pub use mounts::container_mounts;
-pub use payload::references;
+pub use payload::{references, tokens};
 
 /// A volume that could not be set up; becomes a `FailedMount` event.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,7 +54,7 @@ pub fn prepare(pod: &Pod, dir: &Path, place: &Place, sources: &Sources) -> Resul
     Ok(())
 }
 
-/// Rewrites what ConfigMaps, Secrets and the downward API put into volumes. Blocking.
+/// Rewrites what ConfigMaps, Secrets, tokens and the downward API put into volumes. Blocking.
 pub fn refresh(pod: &Pod, dir: &Path, place: &Place, sources: &Sources) -> Result<(), MountError> {
     for volume in pod.spec.as_ref().and_then(|s| s.volumes.as_deref()).unwrap_or_default() {
         let fail = |cause: String| MountError { volume: volume.name.clone(), cause };

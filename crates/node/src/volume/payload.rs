@@ -3,21 +3,28 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    DownwardAPIVolumeFile, KeyToPath, Pod, ProjectedVolumeSource, Volume, VolumeProjection,
+    DownwardAPIVolumeFile, KeyToPath, Pod, ProjectedVolumeSource, ServiceAccountTokenProjection, Volume,
+    VolumeProjection,
 };
 
-use crate::env::Sources;
+use super::fs_group;
 use crate::env::fields::{self, Place};
 use crate::env::vars::Kind;
+use crate::env::{Sources, TokenAsk, identity};
 use crate::pod::spec;
 
 const DEFAULT_MODE: i32 = 0o644;
+/// Of tokens in pods that say who may read their volumes.
+const PRIVATE_MODE: i32 = 0o600;
+const TOKEN_LIFE: i64 = 3600;
 
 /// One file of a volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct File {
     pub data: Vec<u8>,
     pub mode: u32,
+    /// A user id; `None` is root.
+    pub owner: Option<u32>,
 }
 
 /// Files by their path relative to the volume.
@@ -37,6 +44,24 @@ pub fn references(pod: &Pod) -> Vec<(Kind, String)> {
     found.sort();
     found.dedup();
     found
+}
+
+/// The tokens that a pod's volumes are made of.
+pub fn tokens(pod: &Pod) -> Vec<TokenAsk> {
+    let volumes = pod.spec.as_ref().and_then(|s| s.volumes.as_deref()).unwrap_or_default();
+    let sources = volumes.iter().filter_map(|v| v.projected.as_ref()?.sources.as_ref()).flatten();
+    let mut found: Vec<TokenAsk> =
+        sources.filter_map(|s| s.service_account_token.as_ref()).map(ask).collect();
+    found.sort();
+    found.dedup();
+    found
+}
+
+fn ask(token: &ServiceAccountTokenProjection) -> TokenAsk {
+    TokenAsk {
+        audience: token.audience.clone().unwrap_or_default(),
+        seconds: token.expiration_seconds.unwrap_or(TOKEN_LIFE),
+    }
 }
 
 /// The files of a volume, `None` if it is not made of objects.
@@ -144,11 +169,27 @@ impl From<'_> {
         if let Some(d) = &source.downward_api {
             return self.downward(files, d.items.as_deref().unwrap_or_default(), mode);
         }
-        if source.service_account_token.is_some() {
-            return Err("service account tokens are not projected by this node yet".into());
+        if let Some(wanted) = &source.service_account_token {
+            let token = self.sources.tokens.get(&ask(wanted)).ok_or("the token has not been issued")?;
+            let owner = one_user(self.pod);
+            let private = owner.is_some() || fs_group(self.pod).is_some();
+            put(files, &wanted.path, token.clone().into_bytes(), if private { PRIVATE_MODE } else { mode })?;
+            if let Some(file) = files.get_mut(&wanted.path) {
+                file.owner = owner;
+            }
+            return Ok(());
         }
         Err("this kind of projection is not supported by this node".into())
     }
+}
+
+/// The user that all containers of a pod run as, if there is one.
+fn one_user(pod: &Pod) -> Option<u32> {
+    let spec = pod.spec.as_ref()?;
+    let all = spec.init_containers.iter().flatten().chain(&spec.containers);
+    let mut users = all.map(|c| identity::security(pod, c).run_as_user);
+    let first = users.next()??;
+    users.all(|user| user == Some(first)).then_some(first)
 }
 
 fn put(files: &mut Files, path: &str, data: Vec<u8>, mode: i32) -> Result<(), String> {
@@ -159,6 +200,6 @@ fn put(files: &mut Files, path: &str, data: Vec<u8>, mode: i32) -> Result<(), St
     if !inside {
         return Err(format!("invalid path in a volume: {path:?}"));
     }
-    files.insert(path.to_owned(), File { data, mode: mode as u32 & 0o777 });
+    files.insert(path.to_owned(), File { data, mode: mode as u32 & 0o777, owner: None });
     Ok(())
 }

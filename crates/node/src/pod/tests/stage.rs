@@ -11,12 +11,14 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::*;
+use crate::env::TokenAsk;
 use crate::env::dns::Resolver;
 use crate::env::vars::{Data, Kind};
 use crate::image::ImageError;
 use crate::pod::backend::Backend;
 use crate::pod::context::{Clock, Cluster, Context, Directory, Settings, WriteError};
 use crate::pod::events::PodEvent;
+use crate::pod::spec;
 use crate::pod::worker::{self, Message};
 use crate::runtime::{
     self, ContainerId, ContainerSpec, ContainerState, ImageInfo, PullPolicy, PullSecrets, RuntimeError,
@@ -174,6 +176,16 @@ pub struct Paper {
     /// Writes to fail before one works.
     pub outage: Mutex<u32>,
     pub objects: Mutex<BTreeMap<String, Arc<Data>>>,
+    pub tokens: Mutex<Issued>,
+}
+
+/// Tokens that were asked for.
+#[derive(Default)]
+pub struct Issued {
+    pub issued: u32,
+    /// After this a token is to be renewed.
+    pub life: Option<Duration>,
+    pub due: Option<tokio::time::Instant>,
 }
 
 #[async_trait]
@@ -181,6 +193,19 @@ impl Cluster for Paper {
     async fn object(&self, _: Kind, _: &str, name: &str) -> Result<Option<Arc<Data>>, String> {
         Ok(self.objects.lock().expect("lock").get(name).cloned())
     }
+
+    async fn token(&self, pod: &Pod, ask: &TokenAsk) -> Result<String, String> {
+        let mut tokens = self.tokens.lock().expect("lock");
+        tokens.issued += 1;
+        tokens.due = tokens.life.map(|life| tokio::time::Instant::now() + life);
+        Ok(format!("{} for {:?} no. {}", spec::name(pod), ask.audience, tokens.issued))
+    }
+
+    fn tokens_due(&self, _: &str) -> Option<tokio::time::Instant> {
+        self.tokens.lock().expect("lock").due
+    }
+
+    fn forget_pod(&self, _: &str) {}
 
     async fn write_status(&self, _: &Pod, status: &PodStatus) -> Result<(), WriteError> {
         let mut outage = self.outage.lock().expect("lock");
