@@ -16,7 +16,7 @@
  * for ever, and values only grow at their end: then an agent carries the entries of an earlier version
  * over, new fields being zero.
  */
-#define ABI_VERSION 2
+#define ABI_VERSION 3
 
 #define KIND_CLUSTER_IP 1
 #define KIND_NODE_PORT 2
@@ -178,6 +178,10 @@ struct flow {
 };
 _Static_assert(sizeof(struct flow) == 64, "flow");
 
+/* Flows whose replies go from a pod to a pod, and from this node. Once there was one, there may be more. */
+#define FLOWS_AMONG_PODS 1
+#define FLOWS_TO_THIS_NODE 2
+
 /* A client socket's UDP conversation. As key of udp_flows the address is what the client dials, as
  * key of udp_replies it is the backend. */
 struct udp_key {
@@ -294,6 +298,8 @@ _Static_assert(sizeof(struct service_stats) == 32, "service_stats");
 #define COUNT_FLOW_DELETED 14
 /* By the agent, which alone writes this one. */
 #define COUNT_FLOW_SWEPT 15
-#define COUNTERS 16
+/* What was not counted for a Service or backend, because the table of statistics is full. */
+#define COUNT_UNCOUNTED 16
+#define COUNTERS 17
 
 #endif

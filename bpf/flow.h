@@ -193,8 +193,7 @@ SUBPROGRAM int follow_flow(struct __sk_buff *skb, const struct packet *packet)
 		return UNHANDLED;
 	}
 	track(packet, flow, now);
-	rewrite(skb, packet, flow);
-	return forward(skb, packet, (const void *)flow);
+	return translate(skb, packet, flow);
 }
 
 /* A direct connection may reuse the addresses of a finished translated one, whose reply entry would
@@ -254,6 +253,27 @@ INLINE __u16 next_port(const struct settings *node)
 	return htons(node->first_port + turn % ports);
 }
 
+/* Says that there are such flows, before their first packet leaves. Nobody takes it back, since nobody could
+ * know that no other processor just enters another. */
+INLINE void tell_kind(const struct flow_key *replies)
+{
+	__u32 zero = 0, kind = FLOWS_TO_THIS_NODE;
+	struct settings *node = bpf_map_lookup_elem(&settings, &zero);
+	__u32 *kinds = bpf_map_lookup_elem(&flow_kinds, &zero);
+
+	if (!node || !kinds)
+		return;
+	if (is_pod(node, replies->source)) {
+		if (!is_pod(node, replies->target))
+			return;
+		kind = FLOWS_AMONG_PODS;
+	} else if (!(network_of(replies->source) & NETWORK_THIS_NODE)) {
+		return;
+	}
+	if (!(*kinds & kind))
+		__sync_fetch_and_or(kinds, kind);
+}
+
 /*
  * Enters a new flow in both directions. `to` says what its packets become; its source port is kept if
  * `keep_port` and no other flow's replies need it, else taken from the node's own range.
@@ -273,6 +293,8 @@ SUBPROGRAM int enter_flow(const struct flow_key *key, struct flow *to, int keep_
 	to->last_seen = bpf_ktime_get_ns();
 	peer_key(&replies, to, key->protocol);
 	peer_flow(&reply, key, to);
+	if (to->service)
+		tell_kind(&replies);
 	for (int attempt = 0; attempt < 8; attempt++) {
 		if (!keep_port || attempt)
 			to->source_port = replies.target_port = next_port(node);

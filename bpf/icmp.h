@@ -72,16 +72,15 @@ INLINE void rewrite_quoted(struct __sk_buff *skb, const struct packet *packet, c
 			   const struct flow *back)
 {
 	__u32 start = packet->transport + sizeof(struct icmphdr);
-	__u16 old_ports[2] = { quoted->key.source_port, quoted->key.target_port };
 	__u16 new_ports[2] = { back->target_port, back->source_port };
-	__s64 ports = bpf_csum_diff(old_ports, sizeof(old_ports), new_ports, sizeof(new_ports), 0);
+	__s64 ports = ports_change(quoted->key.source_port, quoted->key.target_port, new_ports[0], new_ports[1]);
 	__u32 check = packet->transport + __builtin_offsetof(struct icmphdr, checksum);
 	struct addresses new_ips;
 	__s64 ips;
 
 	copy_ip(new_ips.source, back->target);
 	copy_ip(new_ips.target, back->source);
-	ips = addresses_change((const void *)&quoted->key, &new_ips);
+	ips = addresses_change(packet->ipv6, (const void *)&quoted->key, &new_ips);
 	write_addresses(skb, packet->ipv6, start, &new_ips, ips);
 	if (packet->ipv6)
 		bpf_l4_csum_replace(skb, check, 0, ips, 0);
@@ -104,7 +103,9 @@ SUBPROGRAM int follow_icmp_error(struct __sk_buff *skb, const struct packet *pac
 	struct quoted quoted = {};
 	struct flow_key replies = {};
 	struct addresses outer;
+	struct way way = {};
 	struct flow *back;
+	bool onward;
 	__s64 ips;
 
 	if (!read_quoted(skb, packet, &quoted))
@@ -122,12 +123,13 @@ SUBPROGRAM int follow_icmp_error(struct __sk_buff *skb, const struct packet *pac
 	/* The far end is known to the client by another address; routers on the way are not. */
 	copy_ip(outer.source, same_ip(packet->key.source, quoted.key.target) ? back->source : packet->key.source);
 	copy_ip(outer.target, back->target);
-	ips = addresses_change((const void *)&packet->key, &outer);
-	write_addresses(skb, packet->ipv6, IP_OFFSET, &outer, ips);
+	ips = addresses_change(packet->ipv6, (const void *)&packet->key, &outer);
+	onward = find_way(skb, packet, &outer, &way);
+	write_network(skb, packet, &outer, ips, packet->ttl - onward);
 	if (packet->ipv6)
 		replace_pseudo(skb, packet, packet->transport + __builtin_offsetof(struct icmphdr, checksum), ips, 0);
 	count(COUNT_ICMP_TRANSLATED);
-	return forward(skb, packet, &outer);
+	return onward ? take_way(&way) : TO_STACK;
 }
 
 #endif

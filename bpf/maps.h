@@ -52,6 +52,9 @@ MAP(counters, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, __u64, COUNTERS, 0);
 /* How many ports were given to translated connections so far. */
 MAP(ports_given, BPF_MAP_TYPE_ARRAY, __u32, __u32, 1, 0);
 
+/* Which kinds of flows there may be (FLOWS_…): packets that could only belong to others are not looked up. */
+MAP(flow_kinds, BPF_MAP_TYPE_ARRAY, __u32, __u32, 1, 0);
+
 /* Statistics: made by the programs, removed by the agent with the Service or the backend. */
 MAP(service_stats, BPF_MAP_TYPE_PERCPU_HASH, __u32, struct service_stats, 131072, BPF_F_NO_PREALLOC);
 MAP(backend_stats, BPF_MAP_TYPE_PERCPU_HASH, struct backend_key, struct service_stats, 131072, BPF_F_NO_PREALLOC);

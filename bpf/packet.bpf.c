@@ -87,8 +87,7 @@ SUBPROGRAM int enter_chosen(struct __sk_buff *skb, const struct packet *packet, 
 		return DROP;
 	count(COUNT_PACKET_NEW);
 	count_connection(to.service, (const void *)to.target, to.target_port);
-	rewrite(skb, packet, &to);
-	return forward(skb, packet, (const void *)&to);
+	return translate(skb, packet, &to);
 }
 
 /*
@@ -196,6 +195,8 @@ INLINE int pass_among_pods(struct __sk_buff *skb, struct packet *packet)
 {
 	int action;
 
+	if (!have_flows(FLOWS_AMONG_PODS))
+		return forward_untranslated(skb, packet);
 	read_transport(skb, packet);
 	action = follow(skb, packet);
 	if (action != UNHANDLED)
@@ -213,8 +214,13 @@ int uplink(struct __sk_buff *skb)
 
 	if (!read_network(skb, &packet))
 		return TO_STACK;
-	if (is_among_pods(&packet))
+	if (is_among_pods((const void *)&packet.key))
 		return pass_among_pods(skb, &packet);
+	/* A flow is followed unseen: who might open it was asked when it was opened. */
+	read_transport(skb, &packet);
+	action = follow(skb, &packet);
+	if (action != UNHANDLED)
+		return action;
 	source = network_of(packet.key.source);
 	target = network_of(packet.key.target);
 	/* Isolation: pods are reached through Services, except from inside the cluster. */
@@ -222,10 +228,6 @@ int uplink(struct __sk_buff *skb)
 		count(COUNT_DROP_ISOLATION);
 		return DROP;
 	}
-	read_transport(skb, &packet);
-	action = follow(skb, &packet);
-	if (action != UNHANDLED)
-		return action;
 	if (packet.content == CONTENT_FLOW) {
 		action = serve(skb, &packet, source, false);
 		if (action != UNHANDLED)
@@ -272,8 +274,7 @@ SUBPROGRAM int masquerade(struct __sk_buff *skb, const struct packet *packet)
 	if (enter_flow(&packet->key, &to, false))
 		return DROP;
 	count(COUNT_PACKET_MASQUERADED);
-	rewrite(skb, packet, &to);
-	return forward(skb, packet, (const void *)&to);
+	return translate(skb, packet, &to);
 }
 
 SEC("classifier")
@@ -285,7 +286,7 @@ int pod(struct __sk_buff *skb)
 
 	if (!read_network(skb, &packet))
 		return TO_STACK;
-	if (is_among_pods(&packet))
+	if (is_among_pods((const void *)&packet.key))
 		return pass_among_pods(skb, &packet);
 	read_transport(skb, &packet);
 	action = follow(skb, &packet);
@@ -316,6 +317,8 @@ int out(struct __sk_buff *skb)
 	struct packet packet = { .routed = 1 };
 
 	if (skb->ingress_ifindex || !read_network(skb, &packet))
+		return TO_STACK;
+	if (!is_icmp(packet.key.protocol) && !have_flows(FLOWS_TO_THIS_NODE))
 		return TO_STACK;
 	read_transport(skb, &packet);
 	if (packet.content == CONTENT_FLOW) {

@@ -100,7 +100,12 @@ struct packet {
 	__u8 ipv6;
 	/* On its way already: the stack has routed it. */
 	__u8 routed;
-	__u8 pad[2];
+	/* Of the header of IPv4, as it was: the key's is that of a fragment's beginning. */
+	__u8 protocol;
+	__u8 pad;
+	/* Of the header of IPv4. */
+	__u16 check;
+	__u16 pad_at_end;
 };
 
 #define PROTOCOL_HIDDEN 255
@@ -151,28 +156,39 @@ INLINE bool within(const __u32 *ip, const __u32 *network, const __u32 *mask)
 	       (ip[0] & mask[0]) == network[0];
 }
 
-/* Whether both ends are pods beyond doubt. Most packets are of such, and no table but that of flows has
- * anything to say about them; a few comparisons cost less than looking both ends up in a trie. */
-SUBPROGRAM int is_among_pods(const struct packet *packet)
+/* Whether an address is a pod's beyond doubt. */
+INLINE bool is_pod(const struct settings *node, const __u32 *ip)
 {
-	if (!packet)
-		return false;
-
-	__u32 zero = 0;
-	struct settings *node = bpf_map_lookup_elem(&settings, &zero);
-	bool source = false, target = false;
-
-	if (!node)
-		return false;
 	for (__u32 i = 0; i < 4; i++) {
 		const __u32 *network = node->pod_networks + 8 * i;
 
 		if (i >= node->pod_networks_count)
 			break;
-		source |= within(packet->key.source, network, network + 4);
-		target |= within(packet->key.target, network, network + 4);
+		if (within(ip, network, network + 4))
+			return true;
 	}
-	return source && target;
+	return false;
+}
+
+/* Whether both ends are pods beyond doubt. Most packets are of such, and no table but that of flows has
+ * anything to say about them; a few comparisons cost less than looking both ends up in a trie. */
+SUBPROGRAM int is_among_pods(const struct addresses *ends)
+{
+	if (!ends)
+		return false;
+
+	__u32 zero = 0;
+	struct settings *node = bpf_map_lookup_elem(&settings, &zero);
+
+	return node && is_pod(node, ends->source) && is_pod(node, ends->target);
+}
+
+INLINE bool have_flows(__u32 kind)
+{
+	__u32 zero = 0;
+	__u32 *kinds = bpf_map_lookup_elem(&flow_kinds, &zero);
+
+	return !kinds || (*kinds & kind);
 }
 
 /* The node's own address of the packet's family, which may be zero. */

@@ -58,12 +58,26 @@ SUBPROGRAM int walk_extensions(struct __sk_buff *skb, struct headers *headers)
 	return 0;
 }
 
+/* Reads from a packet; directly where it can, since a call has its price. */
+#define READ(skb, at, to)                                                                    \
+	({                                                                                   \
+		void *data = (void *)(long)(skb)->data, *end = (void *)(long)(skb)->data_end; \
+		__u32 offset = (at);                                                         \
+		bool direct = false;                                                         \
+		opaque(offset);                                                              \
+		if (offset <= 256 && data + offset + sizeof(*(to)) <= end) {                 \
+			*(to) = *(typeof(to))(data + offset);                                \
+			direct = true;                                                       \
+		}                                                                            \
+		direct || !bpf_skb_load_bytes(skb, offset, to, sizeof(*(to)));               \
+	})
+
 INLINE bool read_ipv4(struct __sk_buff *skb, struct packet *packet)
 {
 	struct iphdr ip;
 	__u32 header;
 
-	if (bpf_skb_load_bytes(skb, IP_OFFSET, &ip, sizeof(ip)))
+	if (!READ(skb, IP_OFFSET, &ip))
 		return false;
 	header = ip.ihl * 4;
 	packet->length = ntohs(ip.tot_len);
@@ -76,6 +90,8 @@ INLINE bool read_ipv4(struct __sk_buff *skb, struct packet *packet)
 	packet->fragment = ntohs(ip.frag_off) & (MORE_FRAGMENTS | FRAGMENT_OFFSET);
 	packet->fragment_id = ip.id;
 	packet->ttl = ip.ttl;
+	packet->protocol = ip.protocol;
+	packet->check = ip.check;
 	return true;
 }
 
@@ -84,7 +100,7 @@ INLINE bool read_ipv6(struct __sk_buff *skb, struct packet *packet)
 	struct headers headers = { .offset = IP_OFFSET + sizeof(struct ipv6hdr) };
 	struct ipv6hdr ip;
 
-	if (bpf_skb_load_bytes(skb, IP_OFFSET, &ip, sizeof(ip)))
+	if (!READ(skb, IP_OFFSET, &ip))
 		return false;
 	/* A jumbogram's length is 0; nobody here sends them. */
 	packet->length = sizeof(ip) + ntohs(ip.payload_length);
@@ -140,7 +156,7 @@ INLINE void read_icmp(struct __sk_buff *skb, struct packet *packet)
 {
 	struct icmphdr icmp;
 
-	if (bpf_skb_load_bytes(skb, packet->transport, &icmp, sizeof(icmp)))
+	if (!READ(skb, packet->transport, &icmp))
 		return;
 	if (icmp.type == (packet->ipv6 ? ICMPV6_ECHO : ICMP_ECHO)) {
 		packet->key.source_port = icmp.id;
@@ -158,7 +174,7 @@ INLINE void read_ports(struct __sk_buff *skb, struct packet *packet)
 	if (packet->key.protocol == IPPROTO_TCP) {
 		struct tcphdr tcp;
 
-		if (bpf_skb_load_bytes(skb, packet->transport, &tcp, sizeof(tcp)))
+		if (!READ(skb, packet->transport, &tcp))
 			return;
 		packet->key.source_port = tcp.source;
 		packet->key.target_port = tcp.dest;
@@ -167,7 +183,7 @@ INLINE void read_ports(struct __sk_buff *skb, struct packet *packet)
 	} else if (packet->key.protocol == IPPROTO_UDP) {
 		struct udphdr udp;
 
-		if (bpf_skb_load_bytes(skb, packet->transport, &udp, sizeof(udp)))
+		if (!READ(skb, packet->transport, &udp))
 			return;
 		packet->key.source_port = udp.source;
 		packet->key.target_port = udp.dest;
@@ -176,7 +192,7 @@ INLINE void read_ports(struct __sk_buff *skb, struct packet *packet)
 		struct sctphdr sctp;
 
 		/* The checksum covers the whole, of which a fragment is a part. */
-		if (packet->fragment || bpf_skb_load_bytes(skb, packet->transport, &sctp, sizeof(sctp)))
+		if (packet->fragment || !READ(skb, packet->transport, &sctp))
 			return;
 		packet->key.source_port = sctp.source;
 		packet->key.target_port = sctp.target;

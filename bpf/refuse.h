@@ -34,15 +34,6 @@ struct pseudo_header {
 	__u32 protocol;
 };
 
-INLINE __u16 fold(__u64 sum)
-{
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return ~sum;
-}
-
 INLINE void answer_header(struct iphdr *ip, const struct packet *packet, __u8 protocol, __u16 length)
 {
 	ip->version = 4;

@@ -20,10 +20,34 @@ INLINE void replace_pseudo(struct __sk_buff *skb, const struct packet *packet, _
 	bpf_l4_csum_replace(skb, check, 0, change, flags);
 }
 
-/* Only the last four bytes of addresses of IPv4 differ, and the sum of what does not differ is nothing. */
-INLINE __s64 addresses_change(const struct addresses *from, const struct addresses *to)
+/* A sum of 16-bit words, as a checksum. */
+INLINE __u16 fold(__u64 sum)
 {
-	return bpf_csum_diff((void *)from, sizeof(*from), (void *)to, sizeof(*to), 0);
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return ~sum;
+}
+
+/* What a sum changes by, in the 32 bits that the kernel's helpers take. */
+INLINE __s64 change_of(__u64 sum)
+{
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	return (sum & 0xffffffff) + (sum >> 32);
+}
+
+/* Only the last four bytes of addresses of IPv4 differ, and the sum of what does not differ is nothing. */
+INLINE __s64 addresses_change(bool ipv6, const struct addresses *from, const struct addresses *to)
+{
+	if (ipv6)
+		return bpf_csum_diff((void *)from, sizeof(*from), (void *)to, sizeof(*to), 0);
+	return change_of((__u64)(__u32)~from->source[3] + (__u32)~from->target[3] + to->source[3] + to->target[3]);
+}
+
+INLINE __s64 ports_change(__u16 source, __u16 target, __u16 new_source, __u16 new_target)
+{
+	return change_of((__u64)(__u16)~source + (__u16)~target + new_source + new_target);
 }
 
 /* Writes both addresses of the network header at `offset`. */
@@ -51,28 +75,69 @@ INLINE void rewrite_echo(struct __sk_buff *skb, const struct packet *packet, __u
 	bpf_skb_store_bytes(skb, packet->transport + __builtin_offsetof(struct icmphdr, id), &id, sizeof(id), 0);
 }
 
+/* What is last in a header of IPv4, and all of it that ever changes here. */
+struct ipv4_end {
+	__u8 ttl;
+	__u8 protocol;
+	__u16 check;
+	__u32 source;
+	__u32 target;
+};
+
+/* Writes hop count and addresses at once, since each write has its price. */
+INLINE void write_network(struct __sk_buff *skb, const struct packet *packet, const struct addresses *to, __s64 change,
+			  __u8 ttl)
+{
+	struct ipv4_end end = {
+		.ttl = ttl, .protocol = packet->protocol, .source = to->source[3], .target = to->target[3]
+	};
+
+	if (packet->ipv6) {
+		if (ttl != packet->ttl)
+			bpf_skb_store_bytes(skb, IP_OFFSET + __builtin_offsetof(struct ipv6hdr, hop_limit), &ttl,
+					    sizeof(ttl), 0);
+		bpf_skb_store_bytes(skb, IP_OFFSET + __builtin_offsetof(struct ipv6hdr, source), to, sizeof(*to), 0);
+		return;
+	}
+	/* The hop count is the first byte of its word in network order, and so the lower one. */
+	end.check = fold((__u64)(__u16)~packet->check + (__u32)change + (__u16)~packet->ttl + ttl);
+	bpf_skb_store_bytes(skb, IP_OFFSET + __builtin_offsetof(struct iphdr, ttl), &end, sizeof(end), 0);
+}
+
+INLINE void decrement_ttl(struct __sk_buff *skb, const struct packet *packet)
+{
+	__u8 ttl = packet->ttl - 1;
+
+	if (packet->ipv6) {
+		bpf_skb_store_bytes(skb, IP_OFFSET + __builtin_offsetof(struct ipv6hdr, hop_limit), &ttl,
+				    sizeof(ttl), 0);
+	} else {
+		struct ipv4_end end = { .ttl = ttl, .protocol = packet->protocol };
+
+		end.check = fold((__u64)(__u16)~packet->check + (__u16)~packet->ttl + ttl);
+		bpf_skb_store_bytes(skb, IP_OFFSET + __builtin_offsetof(struct iphdr, ttl), &end,
+				    __builtin_offsetof(struct ipv4_end, source), 0);
+	}
+}
+
 /*
  * Addresses are part of the pseudo header and ports are not, so each has its own checksum update: with
  * checksum offload only the pseudo header is in the field, and the ports must not be.
  */
-SUBPROGRAM int rewrite(struct __sk_buff *skb, const struct packet *packet, const struct flow *to)
+INLINE void rewrite(struct __sk_buff *skb, const struct packet *packet, const struct flow *to, __u8 ttl)
 {
-	if (!packet || !to)
-		return 0;
-
-	__u16 old_ports[2] = { packet->key.source_port, packet->key.target_port };
 	__u16 new_ports[2] = { to->source_port, to->target_port };
 	const struct addresses *new_ips = (const void *)to;
-	__s64 ips = addresses_change((const void *)&packet->key, new_ips);
-	__s64 ports = bpf_csum_diff(old_ports, sizeof(old_ports), new_ports, sizeof(new_ports), 0);
+	__s64 ips = addresses_change(packet->ipv6, (const void *)&packet->key, new_ips);
+	__s64 ports = ports_change(packet->key.source_port, packet->key.target_port, new_ports[0], new_ports[1]);
 	__u32 transport = packet->transport;
 
-	write_addresses(skb, packet->ipv6, IP_OFFSET, new_ips, ips);
+	write_network(skb, packet, new_ips, ips, ttl);
 	if (packet->later_fragment)
-		return 0;
+		return;
 	if (is_icmp(packet->key.protocol)) {
 		rewrite_echo(skb, packet, new_ports[0] | new_ports[1], ips, ports);
-		return 0;
+		return;
 	}
 	if (packet->key.protocol == IPPROTO_SCTP) {
 		rewrite_sctp(skb, packet, new_ports);
@@ -88,44 +153,25 @@ SUBPROGRAM int rewrite(struct __sk_buff *skb, const struct packet *packet, const
 		bpf_l4_csum_replace(skb, check, 0, ports, 0);
 	}
 	bpf_skb_store_bytes(skb, transport, new_ports, sizeof(new_ports), 0);
-	return 0;
 }
 
-INLINE void decrement_ttl(struct __sk_buff *skb, const struct packet *packet)
-{
-	__u8 ttl = packet->ttl - 1;
-
-	if (packet->ipv6) {
-		bpf_skb_store_bytes(skb, IP_OFFSET + __builtin_offsetof(struct ipv6hdr, hop_limit), &ttl,
-				    sizeof(ttl), 0);
-	} else {
-		__u16 old = packet->ttl | (__u16)packet->key.protocol << 8;
-		__u16 new = ttl | (__u16)packet->key.protocol << 8;
-
-		bpf_l3_csum_replace(skb, IP_OFFSET + __builtin_offsetof(struct iphdr, check), old, new, sizeof(new));
-		bpf_skb_store_bytes(skb, IP_OFFSET + __builtin_offsetof(struct iphdr, ttl), &ttl, sizeof(ttl), 0);
-	}
-}
+/* The interface and the next hop that a packet leaves by. */
+struct way {
+	__u32 ifindex;
+	struct bpf_redir_neigh hop;
+};
 
 /*
- * Sends the packet on by the routing table. What that cannot answer goes to the stack, which knows
+ * Looks into the routing table. What that cannot answer is false and goes to the stack, which knows
  * more: packets for the node itself, expired TTLs, packets too large for the next hop.
- *
- * Pods are entered directly. Elsewhere the neighbour is left to bpf_redirect_neigh, because a lookup in
- * bpf_fib_lookup would trust a stale neighbour forever.
  */
-SUBPROGRAM int forward(struct __sk_buff *skb, const struct packet *packet, const struct addresses *as)
+INLINE bool find_way(struct __sk_buff *skb, const struct packet *packet, const struct addresses *as, struct way *way)
 {
-	if (!packet || !as)
-		return DROP;
-
 	struct bpf_fib_lookup fib = {
 		.family = packet->ipv6 ? AF_INET6 : AF_INET,
 		.l4_protocol = packet->key.protocol,
 		.ifindex = skb->ifindex,
 	};
-	struct bpf_redir_neigh hop = { .nh_family = fib.family };
-	__u32 ifindex;
 
 	if (packet->ipv6) {
 		copy_ip(fib.ipv6_src, as->source);
@@ -135,15 +181,55 @@ SUBPROGRAM int forward(struct __sk_buff *skb, const struct packet *packet, const
 		fib.ipv4_dst = as->target[3];
 	}
 	if (packet->routed || packet->ttl <= 1 || bpf_fib_lookup(skb, &fib, sizeof(fib), FIB_LOOKUP_SKIP_NEIGH))
-		return TO_STACK;
-	ifindex = fib.ifindex;
-	decrement_ttl(skb, packet);
+		return false;
+	way->ifindex = fib.ifindex;
+	/* Now the next hop, of either family. */
+	way->hop.nh_family = fib.family;
+	copy_ip(way->hop.ipv6_nh, fib.ipv6_dst);
+	return true;
+}
+
+/*
+ * Pods are entered directly. Elsewhere the neighbour is left to bpf_redirect_neigh, because a lookup in
+ * bpf_fib_lookup would trust a stale neighbour forever.
+ */
+INLINE int take_way(struct way *way)
+{
+	__u32 ifindex = way->ifindex;
+
 	if (bpf_map_lookup_elem(&pod_links, &ifindex))
 		return bpf_redirect_peer(ifindex, 0);
-	/* Now the next hop, of either family. */
-	hop.nh_family = fib.family;
-	copy_ip(hop.ipv6_nh, fib.ipv6_dst);
-	return bpf_redirect_neigh(ifindex, &hop, sizeof(hop), 0);
+	return bpf_redirect_neigh(ifindex, &way->hop, sizeof(way->hop), 0);
+}
+
+/* Sends a packet on by the routing table, or to the stack. */
+SUBPROGRAM int forward(struct __sk_buff *skb, const struct packet *packet, const struct addresses *as)
+{
+	if (!packet || !as)
+		return DROP;
+
+	struct way way = {};
+
+	if (!find_way(skb, packet, as, &way))
+		return TO_STACK;
+	decrement_ttl(skb, packet);
+	return take_way(&way);
+}
+
+/* Makes a packet into another, and sends that on. */
+SUBPROGRAM int translate(struct __sk_buff *skb, const struct packet *packet, const struct flow *to)
+{
+	if (!packet || !to)
+		return DROP;
+
+	struct way way = {};
+
+	if (!find_way(skb, packet, (const void *)to, &way)) {
+		rewrite(skb, packet, to, packet->ttl);
+		return TO_STACK;
+	}
+	rewrite(skb, packet, to, packet->ttl - 1);
+	return take_way(&way);
 }
 
 INLINE int forward_untranslated(struct __sk_buff *skb, const struct packet *packet)

@@ -5,13 +5,18 @@
 
 #include "maps.h"
 
+#define E2BIG 7
+
 INLINE struct service_stats *stats_of_service(__u32 id)
 {
 	struct service_stats *stats = bpf_map_lookup_elem(&service_stats, &id), none = {};
 
 	if (stats)
 		return stats;
-	bpf_map_update_elem(&service_stats, &id, &none, BPF_NOEXIST);
+	if (bpf_map_update_elem(&service_stats, &id, &none, BPF_NOEXIST) == -E2BIG) {
+		count(COUNT_UNCOUNTED);
+		return NULL;
+	}
 	return bpf_map_lookup_elem(&service_stats, &id);
 }
 
@@ -21,7 +26,10 @@ INLINE struct service_stats *stats_of_backend(const struct backend_key *key)
 
 	if (stats)
 		return stats;
-	bpf_map_update_elem(&backend_stats, key, &none, BPF_NOEXIST);
+	if (bpf_map_update_elem(&backend_stats, key, &none, BPF_NOEXIST) == -E2BIG) {
+		count(COUNT_UNCOUNTED);
+		return NULL;
+	}
 	return bpf_map_lookup_elem(&backend_stats, key);
 }
 

@@ -87,6 +87,7 @@ impl DataPlane {
         let maps = pins.maps();
         let earlier = pins.earlier_maps();
         let continued = earlier.is_some() || maps.join("frontends").exists();
+        let of_unknown_kinds = earlier.is_some() || (continued && !maps.join("flow_kinds").exists());
         let programs = match &earlier {
             None => Programs::load(&maps, &config.sizes)?,
             Some(earlier) => {
@@ -98,6 +99,10 @@ impl DataPlane {
             }
         };
         let (control, tables) = Control::open(&maps)?;
+        if of_unknown_kinds {
+            let all = abi::FLOWS_AMONG_PODS | abi::FLOWS_TO_THIS_NODE;
+            Map::<u32, u32>::open(&maps, "flow_kinds")?.put(&0, &all)?;
+        }
         let (links, gone) = Links::adopt(&pins, &programs, continued)?;
         if let Some(earlier) = &earlier {
             migrate::catch_up(earlier, &maps)?;
@@ -321,6 +326,20 @@ impl DataPlane {
     /// When the kernel cannot run it, e.g. because the frame is shorter than an Ethernet header.
     pub fn run(&self, program: PacketProgram, frame: &[u8], ifindex: u32) -> io::Result<Verdict> {
         programs::run(self.programs.fd(program.name()).as_fd(), frame, ifindex)
+    }
+
+    /// As [`DataPlane::run`], `repeat` times over what the time before left: how long one run took on average.
+    ///
+    /// # Errors
+    /// When the kernel cannot run it.
+    pub fn time(
+        &self,
+        program: PacketProgram,
+        frame: &[u8],
+        ifindex: u32,
+        repeat: u32,
+    ) -> io::Result<Duration> {
+        programs::time(self.programs.fd(program.name()).as_fd(), frame, ifindex, repeat)
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use crate::Sizes;
 use crate::error::Error;
@@ -117,7 +118,14 @@ pub struct Verdict {
 /// Runs a program over a frame that arrives at an interface, without sending anything.
 pub(crate) fn run(program: BorrowedFd<'_>, frame: &[u8], ifindex: u32) -> io::Result<Verdict> {
     let mut output = vec![0; frame.len() + 512];
-    let (action, length) = crate::sys::test_run(program, frame, &mut output, ifindex)?;
-    output.truncate(length);
-    Ok(Verdict { action, frame: output })
+    let done = crate::sys::test_run(program, frame, &mut output, ifindex, 1)?;
+    output.truncate(done.length);
+    Ok(Verdict { action: done.verdict, frame: output })
+}
+
+/// How long a program takes for a frame, on average over `repeat` runs, each over what the one before left.
+pub(crate) fn time(program: BorrowedFd<'_>, frame: &[u8], ifindex: u32, repeat: u32) -> io::Result<Duration> {
+    let mut output = vec![0; frame.len() + 512];
+    let done = crate::sys::test_run(program, frame, &mut output, ifindex, repeat)?;
+    Ok(Duration::from_nanos(done.nanoseconds.into()))
 }

@@ -42,11 +42,13 @@ pub struct Stats {
     pub icmp_translated: u64,
     /// Entries of the flow table that made room for newer ones.
     pub flow_evicted: u64,
+    /// What was not counted for a Service or backend, because the table of statistics is full.
+    pub uncounted: u64,
 }
 
 impl Stats {
     /// Each counter with its name, for those who show all.
-    pub fn by_name(&self) -> [(&'static str, u64); 14] {
+    pub fn by_name(&self) -> [(&'static str, u64); 15] {
         [
             ("socket_translated", self.socket_translated),
             ("socket_refused", self.socket_refused),
@@ -62,6 +64,7 @@ impl Stats {
             ("flow_restored", self.flow_restored),
             ("icmp_translated", self.icmp_translated),
             ("flow_evicted", self.flow_evicted),
+            ("uncounted", self.uncounted),
         ]
     }
 }
@@ -131,6 +134,7 @@ impl Counters {
             drop_flow_full: self.sum(abi::COUNT_DROP_FLOW_FULL)?,
             flow_restored: self.sum(abi::COUNT_FLOW_RESTORED)?,
             icmp_translated: self.sum(abi::COUNT_ICMP_TRANSLATED)?,
+            uncounted: self.sum(abi::COUNT_UNCOUNTED)?,
             flow_evicted: self.sum(abi::COUNT_FLOW_MADE)?.saturating_sub(gone),
         })
     }

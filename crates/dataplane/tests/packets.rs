@@ -38,6 +38,16 @@ fn backend_of_another_node_is_called_by_the_node_so_that_it_answers_the_node() {
 }
 
 #[test]
+fn a_pod_reaches_a_pod_of_another_node_through_a_node_port_and_is_answered_by_it() {
+    let bench = Bench::new(&node_port(&["10.244.2.2:8080"]));
+    let answer = tcp("10.244.2.2:8080", "10.244.1.5:4000", "SA", b"");
+    assert!(bench.is_untouched(Uplink, &answer), "nobody has asked yet");
+    let syn = tcp("10.244.1.5:4000", "192.0.2.11:30008", "S", b"");
+    assert_eq!(bench.translated(Pod, &syn), "tcp 10.244.1.5:4000 > 10.244.2.2:8080 S");
+    assert_eq!(bench.translated(Uplink, &answer), "tcp 192.0.2.11:30008 > 10.244.1.5:4000 SA");
+}
+
+#[test]
 fn udp_is_translated_both_ways_and_a_missing_checksum_stays_missing() {
     let bench = Bench::new(&node_port(&["10.244.2.2:53"]));
     let question = udp("192.0.2.1:4000", "192.0.2.11:30008", b"question");

@@ -143,14 +143,9 @@ fn hundred_thousand_entries_load_quickly() {
 }
 
 #[test]
-fn opening_is_fast_and_removal_leaves_nothing() {
+fn removal_leaves_nothing() {
     let pins = Pins::new();
-    for _ in 0..2 {
-        let start = Instant::now();
-        drop(pins.open());
-        eprintln!("open took {:?}", start.elapsed());
-        assert!(start.elapsed().as_secs() < 2);
-    }
+    drop(pins.open());
     daymark_dataplane::remove(&pins.path()).expect("removes");
     assert!(!pins.path().exists());
     let mounts = std::fs::read_to_string("/proc/mounts").expect("mounts");

@@ -31,6 +31,8 @@ fn tables_and_connections_outlive_a_change_of_layout() {
     let mut bench = Bench::new(&node_port(&["+10.244.1.2:8080", "10.244.2.2:8080"]));
     let syn = tcp("192.0.2.1:4000", "192.0.2.11:30008", "S", b"");
     let there = bench.translated(Uplink, &syn);
+    let from_pod = tcp("10.244.1.5:4000", "192.0.2.11:30008", "S", b"");
+    let to_pod = bench.translated(Pod, &from_pod);
     let served = DataPlane::open(bench.pins.config()).expect("opens").1;
     let current = age(&bench);
     let (plane, tables) = DataPlane::open(bench.pins.config()).expect("opens");
@@ -46,6 +48,9 @@ fn tables_and_connections_outlive_a_change_of_layout() {
         bench.translated(Uplink, &tcp("10.244.2.2:8080", &format!("192.0.2.11:{port}"), "SA", b""))
     };
     assert_eq!(answer, "tcp 192.0.2.11:30008 > 192.0.2.1:4000 SA");
+    let backend = to_pod.split(" > ").nth(1).and_then(|rest| rest.split(' ').next()).expect("a backend");
+    let answer = tcp(backend, "10.244.1.5:4000", "SA", b"");
+    assert_eq!(bench.translated(Uplink, &answer), "tcp 192.0.2.11:30008 > 10.244.1.5:4000 SA");
 }
 
 #[test]

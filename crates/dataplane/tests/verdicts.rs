@@ -222,3 +222,50 @@ fn successor_takes_no_node_for_a_stranger_while_the_api_has_not_told() {
     plane.set_cluster_sources(Vec::new()).expect("sets");
     assert_eq!(run(&plane), DROPPED);
 }
+
+/// The frame with options that do nothing behind its header of IPv4.
+fn with_options(frame: &[u8], words: u8) -> Vec<u8> {
+    let bytes = usize::from(words) * 4;
+    let mut long = [&frame[..34], &vec![1; bytes], &frame[34..]].concat();
+    long[14] += words;
+    set_length(&mut long);
+    long
+}
+
+/// Makes the header of IPv4 say how long the frame is.
+fn set_length(frame: &mut [u8]) {
+    let length = u16::try_from(frame.len() - 14).expect("short");
+    frame[16..18].copy_from_slice(&length.to_be_bytes());
+    fix_ip_checksum(frame);
+}
+
+#[test]
+fn options_of_ipv4_change_nothing() {
+    let bench = Bench::new(&node_port(&["+10.244.1.2:8080"]));
+    for words in 1..=10 {
+        let client = format!("192.0.2.1:{}", 4000 + u16::from(words));
+        let syn = with_options(&tcp(&client, "192.0.2.11:30008", "S", b""), words);
+        assert_eq!(bench.translated(Uplink, &syn), format!("tcp {client} > 10.244.1.2:8080 S"));
+        let among_pods = with_options(&tcp("10.244.2.2:80", "10.244.1.2:4000", "A", b"data"), words);
+        assert!(bench.is_untouched(Uplink, &among_pods));
+    }
+}
+
+#[test]
+fn every_truncation_of_a_packet_of_ipv4_does_no_harm() {
+    let bench = Bench::new(&node_port(&["+10.244.1.2:8080"]));
+    let (client, node) = ("192.0.2.1:4000", "192.0.2.11:30008");
+    let syn = tcp(client, node, "S", b"");
+    let whole = [(syn.clone(), 34, 20), (with_options(&syn, 10), 74, 20), (udp(client, node, b"x"), 34, 8)];
+    for (frame, header, transport) in whole {
+        // The kernel runs nothing on less than an IP header.
+        for length in 34..frame.len() {
+            assert!(bench.is_untouched(Uplink, &frame[..length]), "{length} bytes that promise more");
+        }
+        for length in header..header + transport {
+            let mut cut = frame[..length].to_vec();
+            set_length(&mut cut);
+            assert!(bench.is_untouched(Uplink, &cut), "{length} bytes are no whole transport header");
+        }
+    }
+}

@@ -38,13 +38,17 @@ unsafe impl Plain for u32 {}
 unsafe impl Plain for u64 {}
 
 #[repr(C)]
-#[derive(Default)]
 struct ElementAttr {
     map_fd: u32,
     pad: u32,
     key: u64,
     value_or_next_key: u64,
     flags: u64,
+}
+
+/// `key` and `value` are addresses of what is read or written.
+fn element(map: BorrowedFd<'_>, key: u64, value: u64) -> ElementAttr {
+    ElementAttr { map_fd: raw(map), pad: 0, key, value_or_next_key: value, flags: 0 }
 }
 
 #[repr(C)]
@@ -141,70 +145,39 @@ fn address<T>(value: &T) -> u64 {
 
 pub fn lookup<K: Plain, V: Plain>(map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>> {
     let mut value = V::default();
-    let mut attr = ElementAttr {
-        map_fd: raw(map),
-        key: address(key),
-        value_or_next_key: std::ptr::from_mut(&mut value) as u64,
-        ..ElementAttr::default()
-    };
+    let mut attr = element(map, address(key), std::ptr::from_mut(&mut value) as u64);
     absent_is_none(bpf(MAP_LOOKUP_ELEM, &mut attr).map(|_| value))
 }
 
 /// Reads a per-CPU value, of a multiple of eight bytes: one per possible CPU.
 pub fn lookup_per_cpu<K: Plain, V: Plain>(map: BorrowedFd<'_>, key: &K, values: &mut [V]) -> io::Result<()> {
     const { assert!(size_of::<V>().is_multiple_of(8)) };
-    let mut attr = ElementAttr {
-        map_fd: raw(map),
-        key: address(key),
-        value_or_next_key: values.as_mut_ptr() as u64,
-        ..ElementAttr::default()
-    };
+    let mut attr = element(map, address(key), values.as_mut_ptr() as u64);
     bpf(MAP_LOOKUP_ELEM, &mut attr).map(drop)
 }
 
 /// Writes a per-CPU value, one per possible CPU.
 pub fn update_per_cpu<K: Plain, V: Plain>(map: BorrowedFd<'_>, key: &K, values: &[V]) -> io::Result<()> {
     const { assert!(size_of::<V>().is_multiple_of(8)) };
-    let mut attr = ElementAttr {
-        map_fd: raw(map),
-        key: address(key),
-        value_or_next_key: values.as_ptr() as u64,
-        ..ElementAttr::default()
-    };
+    let mut attr = element(map, address(key), values.as_ptr() as u64);
     bpf(MAP_UPDATE_ELEM, &mut attr).map(drop)
 }
 
 pub fn update<K: Plain, V: Plain>(map: BorrowedFd<'_>, key: &K, value: &V) -> io::Result<()> {
-    let mut attr = ElementAttr {
-        map_fd: raw(map),
-        key: address(key),
-        value_or_next_key: address(value),
-        ..ElementAttr::default()
-    };
+    let mut attr = element(map, address(key), address(value));
     bpf(MAP_UPDATE_ELEM, &mut attr).map(drop)
 }
 
 /// Deletes an entry and returns what it was, in one step.
 pub fn take<K: Plain, V: Plain>(map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>> {
     let mut value = V::default();
-    let mut attr = ElementAttr {
-        map_fd: raw(map),
-        key: address(key),
-        value_or_next_key: std::ptr::from_mut(&mut value) as u64,
-        ..ElementAttr::default()
-    };
+    let mut attr = element(map, address(key), std::ptr::from_mut(&mut value) as u64);
     absent_is_none(bpf(MAP_LOOKUP_AND_DELETE_ELEM, &mut attr).map(|_| value))
 }
 
 /// Writes an entry unless there is one; true if it was written.
 pub fn insert<K: Plain, V: Plain>(map: BorrowedFd<'_>, key: &K, value: &V) -> io::Result<bool> {
-    let mut attr = ElementAttr {
-        map_fd: raw(map),
-        key: address(key),
-        value_or_next_key: address(value),
-        flags: raw::NO_EXIST,
-        ..ElementAttr::default()
-    };
+    let mut attr = ElementAttr { flags: raw::NO_EXIST, ..element(map, address(key), address(value)) };
     match bpf(MAP_UPDATE_ELEM, &mut attr) {
         Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(false),
         done => done.map(|_| true),
@@ -213,18 +186,13 @@ pub fn insert<K: Plain, V: Plain>(map: BorrowedFd<'_>, key: &K, value: &V) -> io
 
 /// False if there was no such key.
 pub fn delete<K: Plain>(map: BorrowedFd<'_>, key: &K) -> io::Result<bool> {
-    let mut attr = ElementAttr { map_fd: raw(map), key: address(key), ..ElementAttr::default() };
+    let mut attr = element(map, address(key), 0);
     Ok(absent_is_none(bpf(MAP_DELETE_ELEM, &mut attr))?.is_some())
 }
 
 pub fn next_key<K: Plain>(map: BorrowedFd<'_>, key: Option<&K>) -> io::Result<Option<K>> {
     let mut next = K::default();
-    let mut attr = ElementAttr {
-        map_fd: raw(map),
-        key: key.map_or(0, address),
-        value_or_next_key: std::ptr::from_mut(&mut next) as u64,
-        ..ElementAttr::default()
-    };
+    let mut attr = element(map, key.map_or(0, address), std::ptr::from_mut(&mut next) as u64);
     absent_is_none(bpf(MAP_GET_NEXT_KEY, &mut attr).map(|_| next))
 }
 

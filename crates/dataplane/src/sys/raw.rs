@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use super::{ElementAttr, InfoAttr, absent_is_none, bpf, raw};
+use super::{ElementAttr, InfoAttr, absent_is_none, bpf, element, raw};
 use super::{MAP_GET_NEXT_KEY, MAP_LOOKUP_ELEM, MAP_UPDATE_ELEM, OBJ_GET_INFO_BY_FD, open_pinned};
 
 /// Flags of an update.
@@ -63,25 +63,15 @@ impl RawMap {
     pub fn get(&self, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
         assert_eq!(key.len(), self.key_size, "a whole key");
         let mut value = vec![0; self.stride() * self.copies];
-        let mut attr = ElementAttr {
-            map_fd: raw(self.fd.as_fd()),
-            key: key.as_ptr() as u64,
-            value_or_next_key: value.as_mut_ptr() as u64,
-            ..ElementAttr::default()
-        };
+        let mut attr = element(self.fd.as_fd(), key.as_ptr() as u64, value.as_mut_ptr() as u64);
         let found = absent_is_none(bpf(MAP_LOOKUP_ELEM, &mut attr))?;
         Ok(found.map(|_| value))
     }
 
     pub fn put(&self, key: &[u8], value: &[u8], flags: u64) -> io::Result<()> {
         assert_eq!((key.len(), value.len()), (self.key_size, self.stride() * self.copies), "whole entries");
-        let mut attr = ElementAttr {
-            map_fd: raw(self.fd.as_fd()),
-            key: key.as_ptr() as u64,
-            value_or_next_key: value.as_ptr() as u64,
-            flags,
-            ..ElementAttr::default()
-        };
+        let mut attr =
+            ElementAttr { flags, ..element(self.fd.as_fd(), key.as_ptr() as u64, value.as_ptr() as u64) };
         bpf(MAP_UPDATE_ELEM, &mut attr).map(drop)
     }
 
@@ -98,12 +88,7 @@ impl RawMap {
 /// The key after `key`, or the first.
 pub fn next_key(map: BorrowedFd<'_>, key: Option<&[u8]>, size: usize) -> io::Result<Option<Vec<u8>>> {
     let mut next = vec![0; size];
-    let mut attr = ElementAttr {
-        map_fd: raw(map),
-        key: key.map_or(0, |key| key.as_ptr() as u64),
-        value_or_next_key: next.as_mut_ptr() as u64,
-        ..ElementAttr::default()
-    };
+    let mut attr = element(map, key.map_or(0, |key| key.as_ptr() as u64), next.as_mut_ptr() as u64);
     let found = absent_is_none(bpf(MAP_GET_NEXT_KEY, &mut attr))?;
     Ok(found.map(|_| next))
 }
