@@ -17,10 +17,9 @@ use crate::space::{Running, Space, run};
 const PARALLEL: usize = 24;
 
 /// What is behind the API; all of it ends with this value.
-#[allow(dead_code, reason = "held, not read")]
 enum Server {
     Kubernetes { etcd: Running, api: Running },
-    Embedded(Cluster),
+    Embedded(#[allow(dead_code, reason = "held, not read")] Cluster),
 }
 
 pub struct Api {
@@ -30,7 +29,7 @@ pub struct Api {
     pub kubeconfig: PathBuf,
     /// What it is, for the report.
     pub name: &'static str,
-    _server: Server,
+    server: Server,
 }
 
 impl Api {
@@ -69,13 +68,23 @@ impl Api {
             config.proxy_url = None;
             Ok::<_, anyhow::Error>(kube::Client::try_from(config)?)
         })?;
-        let api = Self { client, runtime, kubeconfig, name, _server: server };
+        let api = Self { client, runtime, kubeconfig, name, server };
         let deadline = Instant::now() + Duration::from_secs(90);
         while let Err(why) = api.send("GET", "/api/v1/namespaces/default", None) {
             ensure!(Instant::now() < deadline, "the API server does not come up: {why:#}");
             std::thread::sleep(Duration::from_millis(100));
         }
         Ok(api)
+    }
+
+    /// Seconds of processor time that its processes have used, where they are ours to look at.
+    pub fn cpu_seconds(&self) -> Result<Vec<(&'static str, f64)>> {
+        Ok(match &self.server {
+            Server::Kubernetes { etcd, api } => {
+                vec![("kube-apiserver", api.cpu_seconds()?), ("etcd", etcd.cpu_seconds()?)]
+            }
+            Server::Embedded(_) => Vec::new(),
+        })
     }
 
     /// One request; a body is a merge patch if the method is PATCH.

@@ -23,7 +23,7 @@ impl Cluster {
     /// Folders only; nothing runs yet.
     pub fn new() -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("daymark-bench-").tempdir()?;
-        Ok(Self { dir, name: format!("b{}", std::process::id()) })
+        Ok(Self { dir, name: format!("b{}", rand::random::<u16>()) })
     }
 
     pub fn up() -> Result<Self> {

@@ -14,6 +14,7 @@ use crate::lan::{backend, through};
 use crate::objects::{change, filler_address, side_prefix};
 use crate::report::{Product, Report};
 use crate::servers;
+use crate::space;
 use crate::stats::{median, percentile};
 use crate::suite::{CHURNED, Suite};
 
@@ -192,7 +193,7 @@ fn change_times(
     Ok((obeyed, answered))
 }
 
-fn p50_p99(ms: &[f64]) -> String {
+pub fn p50_p99(ms: &[f64]) -> String {
     format!("{:.1} / {:.1} ms", median(ms), percentile(ms, 0.99))
 }
 
@@ -229,7 +230,12 @@ pub fn churn(suite: &mut Suite) -> Result<()> {
     let agent = suite.agent.as_ref().context("the agent")?;
     let node = suite.lan.node("daymark").context("our node")?;
     let (api, side) = (&suite.api, &mut suite.side);
-    let before = agent.cpu_seconds()?;
+    let used = || {
+        let mut all = vec![("agent", agent.cpu_seconds()?), ("bench", space::own_cpu_seconds()?)];
+        all.extend(api.cpu_seconds()?);
+        Ok::<_, anyhow::Error>(all)
+    };
+    let before = used()?;
     let ((obeyed, answered), (failed, took)) = std::thread::scope(|scope| {
         let churn = scope.spawn(|| api.patch_at_rate(patches.collect(), RATE));
         let mut meanwhile = (Vec::new(), Vec::new());
@@ -242,7 +248,7 @@ pub fn churn(suite: &mut Suite) -> Result<()> {
         let done = churn.join().map_err(|_| anyhow::anyhow!("the churn panicked"))?;
         Ok::<_, anyhow::Error>((meanwhile, done))
     })?;
-    let cpu = agent.cpu_seconds()? - before;
+    let after = used()?;
     std::thread::sleep(Duration::from_millis(200));
     let lost = lost(api, &mut node.client)?;
     #[allow(clippy::cast_precision_loss, reason = "counts")]
@@ -254,8 +260,11 @@ pub fn churn(suite: &mut Suite) -> Result<()> {
     report.put("a change meanwhile obeyed, p50 / p99", "", Product::Daymark, p50_p99(&obeyed));
     let beyond = p50_p99(&differences(&obeyed, &answered));
     report.put("from the API's answer to obeyed, meanwhile", "p99 ≤ 20 ms", Product::Daymark, beyond);
-    let share = cpu / took.as_secs_f64() * 100.0;
-    report.put("agent's CPU meanwhile", "", Product::Daymark, format!("{share:.0} % of a processor"));
+    let shares = before.iter().zip(&after).map(|((who, before), (_, after))| {
+        format!("{who} {:.0} %", (after - before) / took.as_secs_f64() * 100.0)
+    });
+    let shares = shares.collect::<Vec<_>>().join(", ");
+    report.put("processors used meanwhile, 100 % each", "", Product::Daymark, shares);
     Ok(())
 }
 

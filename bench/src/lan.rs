@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 
 use crate::dialer::Dialer;
+use crate::room;
 use crate::servers;
 use crate::space::Space;
 
@@ -181,19 +182,12 @@ fn plug_pod(node: &Space, number: u8, pod: u8) -> Result<Space> {
     Ok(space)
 }
 
-/// The cgroups of this run, removed at the end.
+/// The cgroups of this run; the room removes them.
 struct Cgroups(PathBuf);
 
 impl Cgroups {
     fn new() -> Result<Self> {
-        let mounts = std::fs::read_to_string("/proc/self/mounts")?;
-        let mount = mounts
-            .lines()
-            .map(|l| l.split(' ').collect::<Vec<_>>())
-            .find(|f| f.get(2) == Some(&"cgroup2"))
-            .and_then(|f| f.get(1).map(|s| (*s).to_owned()))
-            .context("cgroup v2 is not mounted")?;
-        let path = PathBuf::from(mount).join(format!("daymark-bench-{}", std::process::id()));
+        let path = room::cgroups()?;
         std::fs::create_dir(&path).with_context(|| path.display().to_string())?;
         Ok(Self(path))
     }
@@ -202,21 +196,5 @@ impl Cgroups {
         let path = self.0.join(name);
         std::fs::create_dir(&path).with_context(|| path.display().to_string())?;
         Ok(path)
-    }
-}
-
-impl Drop for Cgroups {
-    fn drop(&mut self) {
-        let children = std::fs::read_dir(&self.0).into_iter().flatten().flatten();
-        let all: Vec<PathBuf> = children.map(|e| e.path()).filter(|p| p.is_dir()).collect();
-        // Their last processes may still be ending.
-        for _ in 0..100 {
-            all.iter().for_each(|path| drop(std::fs::remove_dir(path)));
-            if std::fs::remove_dir(&self.0).is_ok() {
-                return;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
-        eprintln!("left behind: {}", self.0.display());
     }
 }

@@ -1,17 +1,21 @@
 //! Ratios of Daymark and kube-proxy to what traffic costs without them, on this machine.
 //!
-//! `daymark-bench [quick|large|full|embedded|up|pods]...`; without a word, quick. Needs root and `daymark` beside this
+//! `daymark-bench [quick|large|full|embedded|agent|packets|up|pods]...`; without a word, quick. Needs root and `daymark` beside this
 //! program. Everything runs in network namespaces of its own. How it is measured: bench/README.md.
 
+mod alone;
 mod api;
 mod arms;
 mod cluster;
 mod dialer;
+mod feed;
 mod figures;
 mod lan;
 mod objects;
+mod packets;
 mod products;
 mod report;
+mod room;
 mod servers;
 mod space;
 mod stats;
@@ -32,18 +36,28 @@ fn main() -> Result<()> {
     if let ["dialer", cgroup] = words[..] {
         return dialer::main(cgroup);
     }
+    if !room::is_inside() {
+        std::process::exit(room::run_inside()?.code().unwrap_or(130));
+    }
+    room::settle()?;
     cluster::own_network()?;
-    for word in if words.is_empty() { &["quick"][..] } else { &words[..] } {
+    run(&words)
+}
+
+fn run(words: &[&str]) -> Result<()> {
+    for word in if words.is_empty() { &["quick"][..] } else { words } {
         match *word {
             "quick" => suite(quick())?,
             "large" => suite(large())?,
             "full" => suite(full())?,
             "embedded" => suite(Plan { embedded: true, rivals: Vec::new(), ..full() })?,
+            "agent" => alone::run(&[1000, 10_000, 50_000], Duration::from_secs(20))?,
+            "packets" => packets::run()?,
             "up" => timing::up()?,
             "pods" => timing::pods()?,
             unknown => {
                 bail!(
-                    "there is no benchmark {unknown:?}; there are quick, large, full, embedded, up and pods"
+                    "there is no benchmark {unknown:?}; there are quick, large, full, embedded, agent, up and pods"
                 )
             }
         }

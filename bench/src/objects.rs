@@ -53,25 +53,23 @@ fn endpoints(ips: &[IpAddr], node: &str) -> Value {
 
 /// The n-th of the many Services that are there to be many.
 pub fn filler(number: usize) -> Vec<(String, Value)> {
-    let name = format!("filler-{number:05}");
+    filler_wanted(number, &format!("filler-{number:05}")).requests()
+}
+
+pub fn filler_wanted(number: usize, name: &str) -> Wanted<'_> {
     let endpoints = (0..ENDPOINTS).map(|i| backend_ip(number * ENDPOINTS + i)).collect();
-    let SocketAddr::V4(address) = filler_address(number) else { return Vec::new() };
-    let wanted = Wanted {
-        name: &name,
-        ip: *address.ip(),
-        node_port: None,
-        target_port: crate::servers::ACCEPT,
-        endpoints,
-        node: FAR_NAME,
-    };
-    wanted.requests()
+    let (ip, target_port) = (filler_ip(number), crate::servers::ACCEPT);
+    Wanted { name, ip, node_port: None, target_port, endpoints, node: FAR_NAME }
+}
+
+fn filler_ip(number: usize) -> Ipv4Addr {
+    // 10.97.0.0 and up: below are those with a purpose.
+    let first = u32::from(Ipv4Addr::new(10, 97, 0, 0));
+    Ipv4Addr::from(first + u32::try_from(number).unwrap_or(0))
 }
 
 pub fn filler_address(number: usize) -> SocketAddr {
-    // 10.97.0.0 and up: below are those with a purpose.
-    let first = u32::from(Ipv4Addr::new(10, 97, 0, 0));
-    let ip = Ipv4Addr::from(first + u32::try_from(number).unwrap_or(0));
-    SocketAddr::new(ip.into(), 80)
+    SocketAddr::new(filler_ip(number).into(), 80)
 }
 
 /// The requests that change all endpoints of a slice to one of two disjoint sets, whose addresses begin

@@ -91,17 +91,26 @@ pub fn run(command: &mut Command) -> Result<String> {
     Ok(out)
 }
 
+/// Of this process; see [`Running::cpu_seconds`].
+pub fn own_cpu_seconds() -> Result<f64> {
+    cpu_seconds("self")
+}
+
+fn cpu_seconds(process: &str) -> Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |at: usize| fields.get(at).and_then(|f| f.parse::<f64>().ok()).unwrap_or(0.0);
+    // The kernel counts in hundredths of a second for user space, whatever its own tick.
+    Ok((ticks(11) + ticks(12)) / 100.0)
+}
+
 /// A process, killed when dropped.
 pub struct Running(pub Child);
 
 impl Running {
     /// Seconds of processor time that it has used, user and system.
     pub fn cpu_seconds(&self) -> Result<f64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id()))?;
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        let ticks = |at: usize| fields.get(at).and_then(|f| f.parse::<f64>().ok()).unwrap_or(0.0);
-        // The kernel counts in hundredths of a second for user space, whatever its own tick.
-        Ok((ticks(11) + ticks(12)) / 100.0)
+        cpu_seconds(&self.0.id().to_string())
     }
 
     /// Resident memory in MiB.

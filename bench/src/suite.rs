@@ -226,13 +226,13 @@ fn node_ports_of(node: &Node) -> Vec<(String, &'static str, u16, IpAddr)> {
     ]
 }
 
-fn special(name: &str, number: usize, target_port: u16, endpoints: Vec<IpAddr>) -> Wanted<'_> {
+pub fn special(name: &str, number: usize, target_port: u16, endpoints: Vec<IpAddr>) -> Wanted<'_> {
     let ip = figures::special_ip(number);
     Wanted { name, ip, node_port: None, target_port, endpoints, node: FAR_NAME }
 }
 
 /// Waits until the last Service answers, and a sample of the others.
-fn programmed(client: &mut Dialer, size: usize) -> Result<()> {
+pub fn programmed(client: &mut Dialer, size: usize) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     let mut rng = rand::rng();
     let sample = (0..100.min(size)).map(|_| rng.random_range(0..size)).chain([size - 1]);
