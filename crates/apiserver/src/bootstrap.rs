@@ -22,6 +22,7 @@ pub async fn run(registry: &Registry, config: &Config) -> Result<(), ApiError> {
         ensure(registry, "", "namespaces", namespace(name)).await?;
     }
     access::bootstrap::run(registry).await?;
+    ensure(registry, "networking.k8s.io", "servicecidrs", service_cidr(config)).await?;
     ensure(registry, "", "services", kubernetes_service(config)).await?;
     correct(registry, "", "endpoints", kubernetes_endpoints(config.advertise), "/subsets").await?;
     let slice = kubernetes_slice(config.advertise);
@@ -86,6 +87,16 @@ fn ports(object: &Value) -> Option<&Value> {
 
 fn namespace(name: &str) -> Value {
     json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": name}})
+}
+
+/// The ranges that the server was started with; it is kept by its finalizer.
+fn service_cidr(config: &Config) -> Value {
+    let cidrs: Vec<String> = config.service_cidrs.iter().map(ToString::to_string).collect();
+    json!({
+        "kind": "ServiceCIDR", "apiVersion": "networking.k8s.io/v1",
+        "metadata": {"name": "kubernetes", "finalizers": ["networking.k8s.io/service-cidr-finalizer"]},
+        "spec": {"cidrs": cidrs},
+    })
 }
 
 fn kubernetes_service(config: &Config) -> Value {

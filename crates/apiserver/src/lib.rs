@@ -2,6 +2,7 @@
 //! table, and per-kind code exists only where Kubernetes has per-kind behaviour.
 
 pub mod access;
+pub mod addresses;
 pub mod apply;
 pub mod bootstrap;
 pub mod custom;

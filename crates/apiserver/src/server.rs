@@ -19,7 +19,7 @@ use crate::kinds::AllocatorConfig;
 use crate::proxy::Nodes;
 use crate::registry::Registry;
 use crate::store::{Options, Store};
-use crate::{bootstrap, upkeep};
+use crate::{addresses, bootstrap, upkeep};
 
 /// What a server needs to start.
 #[derive(Clone, Debug)]
@@ -84,6 +84,7 @@ impl Server {
         let store = tokio::task::spawn_blocking(move || Store::open(Options::new(path))).await??;
         let allocation = AllocatorConfig {
             service_cidrs: config.service_cidrs.clone(),
+            further_cidrs: Vec::new(),
             node_port_range: config.node_port_range.clone(),
         };
         let registry = Registry::new(store, allocation, issuer, config.pods_need_accounts)?;
@@ -102,7 +103,8 @@ impl Server {
             tasks.spawn(listen::serve(listener, tls.clone(), app.clone(), tasks.clone()));
         }
         tasks.spawn(upkeep::run(app.registry.store.clone(), shutdown.clone()));
-        tasks.spawn(keeper::run(app.clone(), shutdown));
+        tasks.spawn(keeper::run(app.clone(), shutdown.clone()));
+        tasks.spawn(addresses::run(app.clone(), config, shutdown));
         tasks.close();
         tracing::info!(?addresses, revision = app.registry.store.revision(), "the API server listens");
         Ok(Self { app, tasks, addresses })

@@ -1,16 +1,16 @@
 //! Deployments, ReplicaSets, DaemonSets, StatefulSets and ReplicationControllers: defaults and checks.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     common,
     field::{Errors, Path},
-    format, pod,
-    value::{at, copy_key, drop_key, fill, int, is_empty, list, object, present, text},
+    pod,
+    value::{at, fill, int, is_empty, object, present, text},
 };
 use crate::selector::{LabelSelector, validate_selector};
 
-fn spec_of(obj: &mut Value) -> Option<&mut Value> {
+pub(super) fn spec_of(obj: &mut Value) -> Option<&mut Value> {
     let spec = obj.get_mut("spec").filter(|s| s.is_object())?;
     if let Some(template) = spec.get_mut("template") {
         pod::default_template(template);
@@ -54,38 +54,6 @@ pub fn default_daemon_set(obj: &mut Value) {
     fill(spec, "revisionHistoryLimit", 10);
 }
 
-pub fn default_stateful_set(obj: &mut Value) {
-    let Some(spec) = spec_of(obj) else { return };
-    fill(spec, "podManagementPolicy", "OrderedReady");
-    if let Some(strategy) = object(spec, "updateStrategy") {
-        if text(strategy, "type").is_empty() {
-            fill(strategy, "type", "RollingUpdate");
-            object(strategy, "rollingUpdate");
-        }
-        if text(strategy, "type") == "RollingUpdate"
-            && let Some(rolling) = strategy.get_mut("rollingUpdate")
-        {
-            fill(rolling, "partition", 0);
-        }
-    }
-    if let Some(policy) = object(spec, "persistentVolumeClaimRetentionPolicy") {
-        fill(policy, "whenDeleted", "Retain");
-        fill(policy, "whenScaled", "Retain");
-    }
-    fill(spec, "replicas", 1);
-    fill(spec, "revisionHistoryLimit", 10);
-    for claim in super::value::items_mut(spec, "volumeClaimTemplates") {
-        fill(claim, "apiVersion", "v1");
-        fill(claim, "kind", "PersistentVolumeClaim");
-        if let Some(spec) = claim.get_mut("spec") {
-            fill(spec, "volumeMode", "Filesystem");
-        }
-        if let Some(status) = object(claim, "status") {
-            fill(status, "phase", "Pending");
-        }
-    }
-}
-
 pub fn default_replication_controller(obj: &mut Value) {
     let labels = at(obj, "spec.template.metadata.labels").cloned();
     let Some(spec) = spec_of(obj) else { return };
@@ -102,7 +70,7 @@ pub fn default_replication_controller(obj: &mut Value) {
 }
 
 /// Checks `selector` and that it selects what `template` makes.
-fn check_selector(obj: &Value, noun: &str, required: bool, errors: &mut Errors) {
+pub(super) fn check_selector(obj: &Value, noun: &str, required: bool, errors: &mut Errors) {
     let path = Path::new("spec.selector");
     let selector = &obj["spec"]["selector"];
     if selector.is_null() {
@@ -127,7 +95,7 @@ fn check_template_labels(obj: &Value, selector: &LabelSelector, errors: &mut Err
 }
 
 /// Checks the template of pods that run for ever.
-fn check_template(obj: &Value, noun: &str, errors: &mut Errors) {
+pub(super) fn check_template(obj: &Value, noun: &str, errors: &mut Errors) {
     let path = Path::new("spec.template");
     pod::check_template(&obj["spec"]["template"], &path, errors);
     let restart = text(obj, "spec.template.spec.restartPolicy");
@@ -140,7 +108,7 @@ fn check_template(obj: &Value, noun: &str, errors: &mut Errors) {
     }
 }
 
-fn check_nonnegative(obj: &Value, fields: &[&str], errors: &mut Errors) {
+pub(super) fn check_nonnegative(obj: &Value, fields: &[&str], errors: &mut Errors) {
     for field in fields {
         let number = int(obj, &format!("spec.{field}"));
         common::check_nonnegative(number, &Path::new("spec").child(field), errors);
@@ -248,74 +216,6 @@ pub fn check_daemon_set(obj: &Value, old: Option<&Value>, errors: &mut Errors) {
             }
         }
         other => errors.not_supported(&path, other, &["RollingUpdate", "OnDelete"]),
-    }
-}
-
-pub fn check_stateful_set(obj: &Value, old: Option<&Value>, errors: &mut Errors) {
-    let policy = text(obj, "spec.podManagementPolicy");
-    let path = Path::new("spec");
-    if policy.is_empty() {
-        errors.required(&path.child("podManagementPolicy"), "");
-    } else if !["OrderedReady", "Parallel"].contains(&policy) {
-        let path = path.child("podManagementPolicy");
-        errors.invalid(&path, policy, "must be 'OrderedReady' or 'Parallel'");
-    }
-    let strategy = &obj["spec"]["updateStrategy"];
-    if !["RollingUpdate", "OnDelete"].contains(&text(strategy, "type")) {
-        let path = path.child("updateStrategy");
-        errors.invalid(&path, strategy.clone(), "must be 'RollingUpdate' or 'OnDelete'");
-    }
-    check_nonnegative(obj, &["replicas", "minReadySeconds"], errors);
-    let service = text(obj, "spec.serviceName");
-    if !service.is_empty() && old.is_none() {
-        errors.invalid_each(&path.child("serviceName"), service, &format::dns1123_label(service));
-    }
-    check_selector(obj, "statefulset", true, errors);
-    check_template(&with_claims_as_volumes(obj), "StatefulSet", errors);
-    if let Some(old) = old {
-        check_stateful_set_update(old, obj, errors);
-    }
-}
-
-/// Claim templates count as volumes of the pods; hostname and subdomain are the controller's.
-fn with_claims_as_volumes(obj: &Value) -> Value {
-    let mut copy = obj.clone();
-    let claims = list(obj, "spec.volumeClaimTemplates");
-    let Some(spec) = super::value::at_mut(&mut copy, "spec.template.spec") else { return copy };
-    drop_key(spec, "hostname");
-    drop_key(spec, "subdomain");
-    if claims.is_empty() {
-        return copy;
-    }
-    let names: Vec<&str> = claims.iter().map(|c| text(c, "metadata.name")).collect();
-    let own = list(spec, "volumes").iter().filter(|v| !names.contains(&text(v, "name"))).cloned();
-    let volumes: Vec<Value> = names
-        .iter()
-        .map(|n| json!({"name": n, "persistentVolumeClaim": {"claimName": n}}))
-        .chain(own)
-        .collect();
-    spec["volumes"] = Value::from(volumes);
-    copy
-}
-
-const STATEFUL_UPDATABLE: [&str; 7] = [
-    "replicas",
-    "ordinals",
-    "template",
-    "updateStrategy",
-    "revisionHistoryLimit",
-    "persistentVolumeClaimRetentionPolicy",
-    "minReadySeconds",
-];
-
-fn check_stateful_set_update(old: &Value, new: &Value, errors: &mut Errors) {
-    let mut equalised = new["spec"].clone();
-    for field in STATEFUL_UPDATABLE {
-        copy_key(&old["spec"], &mut equalised, field);
-    }
-    if equalised != old["spec"] {
-        let why = "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden";
-        errors.forbidden(&Path::new("spec"), why);
     }
 }
 

@@ -3,9 +3,9 @@
 use serde_json::Value;
 
 use super::{
-    common,
+    common, cron,
     field::{Errors, Path},
-    pod,
+    job, pod,
     value::{at, fill, int, is_empty, object, present, text, truth},
 };
 use crate::selector::{LabelSelector, validate_selector};
@@ -25,6 +25,7 @@ fn default_job_spec(spec: &mut Value) {
     let replacement = if present(spec, "podFailurePolicy") { "Failed" } else { "TerminatingOrFailed" };
     fill(spec, "podReplacementPolicy", replacement);
     fill(spec, "manualSelector", false);
+    job::default_policies(spec);
 }
 
 pub fn default_job(obj: &mut Value) {
@@ -96,6 +97,7 @@ fn check_job_spec(spec: &Value, path: &Path, errors: &mut Errors) {
             errors.invalid(&path.child(field), int(spec, field), "requires indexed completion mode");
         }
     }
+    job::check_policies(spec, path, errors);
     let template = path.child("template");
     pod::check_template(&spec["template"], &template, errors);
     let restart = text(spec, "template.spec.restartPolicy");
@@ -123,31 +125,15 @@ pub fn check_job(obj: &Value, old: Option<&Value>, errors: &mut Errors) {
             errors.invalid(&path, labels.clone(), "`selector` does not match template `labels`");
         }
     }
-    let Some(old) = old else { return };
-    let mut fixed =
-        vec!["selector", "completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy"];
-    if !truth(old, "spec.suspend") {
-        fixed.push("template");
-    }
-    if text(obj, "spec.completionMode") != "Indexed" {
-        fixed.push("completions");
-    }
-    for field in fixed {
-        let dotted = format!("spec.{field}");
-        common::check_immutable(at(old, &dotted), at(obj, &dotted), &path.child(field), errors);
+    job::check_generated(obj, errors);
+    if let Some(old) = old {
+        job::check_update(old, obj, errors);
     }
 }
 
 pub fn check_cron_job(obj: &Value, _old: Option<&Value>, errors: &mut Errors) {
     let path = Path::new("spec");
-    let schedule = text(obj, "spec.schedule");
-    if schedule.is_empty() {
-        errors.required(&path.child("schedule"), "");
-    } else if !schedule.starts_with('@') && schedule.split_whitespace().count() != 5 {
-        let fields = schedule.split_whitespace().count();
-        let why = format!("expected exactly 5 fields, found {fields}: [{schedule}]");
-        errors.invalid(&path.child("schedule"), schedule, &why);
-    }
+    cron::check_schedule(&obj["spec"], &path, errors);
     let policies = ["Allow", "Forbid", "Replace"];
     let policy = text(obj, "spec.concurrencyPolicy");
     common::check_one_of(policy, &policies, &path.child("concurrencyPolicy"), errors);

@@ -8,7 +8,7 @@ use super::{
     apps, batch, cluster, config,
     field::Errors,
     format::{self, Complaints},
-    network, pod, rbac, service,
+    job, network, pod, policy, rbac, service, stateful,
 };
 
 /// What counts as a new generation.
@@ -217,16 +217,19 @@ static KINDS: &[Facts] = &[
     workload("ReplicaSet", apps::default_replica_set, apps::check_replica_set),
     Facts {
         check_status: sound_status,
+        prepare_create: policy::prepare_daemon_set,
+        prepare_update: policy::update_daemon_set,
         ..workload("DaemonSet", apps::default_daemon_set, apps::check_daemon_set)
     },
     Facts {
         name: format::dns1123_label,
-        ..workload("StatefulSet", apps::default_stateful_set, apps::check_stateful_set)
+        ..workload("StatefulSet", stateful::default_stateful_set, stateful::check_stateful_set)
     },
     Facts {
         default: batch::default_job,
         prepare_create: batch::prepare_job,
         check: batch::check_job,
+        check_status: job::check_status,
         ..with_spec_generation("batch", "Job")
     },
     Facts {
@@ -246,8 +249,19 @@ static KINDS: &[Facts] = &[
     Facts { default: network::default_network_policy, ..networking("NetworkPolicy", Generation::Spec) },
     networking("Ingress", Generation::SpecOrAnnotations),
     networking("IngressClass", Generation::Spec),
-    Facts { name: ip_address_name, ..networking("IPAddress", Generation::Never) },
-    with_spec_generation("policy", "PodDisruptionBudget"),
+    Facts {
+        name: ip_address_name,
+        check: policy::check_ip_address,
+        ..networking("IPAddress", Generation::Never)
+    },
+    Facts { check: policy::check_service_cidr, ..networking("ServiceCIDR", Generation::Never) },
+    Facts {
+        prepare_create: policy::prepare_budget,
+        check: policy::check_budget,
+        check_status: policy::check_budget_status,
+        ..with_spec_generation("policy", "PodDisruptionBudget")
+    },
+    Facts { group: "apps", kind: "ControllerRevision", check: policy::check_revision, ..PLAIN },
     Facts {
         default: definition::default,
         prepare_create: definition::prepare_create,

@@ -82,6 +82,11 @@ impl Errors {
         self.0.extend(more.0);
     }
 
+    /// As `invalid`, about something too large to be shown.
+    pub fn invalid_whole(&mut self, path: &Path, detail: &str) {
+        self.add("FieldValueInvalid", path, with_detail("Invalid value".to_owned(), detail));
+    }
+
     /// One `invalid` per detail; the shape in which the format checks of [`super::format`] answer.
     pub fn invalid_each(&mut self, path: &Path, value: &str, details: &[String]) {
         for detail in details {

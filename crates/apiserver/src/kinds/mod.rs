@@ -10,15 +10,19 @@ mod batch;
 mod cluster;
 pub(crate) mod common;
 mod config;
+mod cron;
 mod facts;
 pub mod field;
 pub mod format;
 mod ip;
+mod job;
 mod metadata;
 mod network;
 mod pod;
+mod policy;
 mod rbac;
 pub mod service;
+mod stateful;
 mod strategy;
 #[cfg(test)]
 pub mod testing;
@@ -85,6 +89,19 @@ fn check_built_in(facts: &facts::Facts, sub: &str, old: &Value, new: &Value, err
         "ephemeralcontainers" => pod::validate_ephemeral(old, new, errors),
         "finalize" => cluster::check_namespace(new, Some(old), errors),
         _ => {}
+    }
+}
+
+/// What the creator of an object should know that nothing in the cluster acts on.
+pub fn inert(res: &Resource) -> Option<&'static str> {
+    match (res.group, res.kind) {
+        ("networking.k8s.io", "Ingress" | "IngressClass") => {
+            Some("this cluster has no ingress controller: the object is stored, and nothing acts on it")
+        }
+        ("networking.k8s.io", "NetworkPolicy") => Some(
+            "this cluster does not enforce NetworkPolicies: the object is stored, and no traffic is restricted",
+        ),
+        _ => None,
     }
 }
 

@@ -36,6 +36,10 @@ const KINDS: &[(&str, &str, bool)] = &[
     ("discovery.k8s.io", "EndpointSlice", true),
     ("networking.k8s.io", "NetworkPolicy", true),
     ("networking.k8s.io", "Ingress", true),
+    ("networking.k8s.io", "IPAddress", false),
+    ("networking.k8s.io", "ServiceCIDR", false),
+    ("policy", "PodDisruptionBudget", true),
+    ("apps", "ControllerRevision", true),
     ("rbac.authorization.k8s.io", "RoleBinding", true),
     ("coordination.k8s.io", "Lease", true),
     ("example.com", "Widget", true),
@@ -51,7 +55,7 @@ fn allocator(case: &Value) -> Allocator {
     let cidrs = value::strings(case, "cidrs");
     let cidrs = if cidrs.is_empty() { vec!["10.96.0.0/16"] } else { cidrs };
     let service_cidrs = cidrs.iter().map(|c| c.parse().expect("a CIDR")).collect();
-    let config = AllocatorConfig { service_cidrs, node_port_range: 30000..=32767 };
+    let config = AllocatorConfig { service_cidrs, further_cidrs: Vec::new(), node_port_range: 30000..=32767 };
     Allocator::with_rng(config, std::iter::empty(), StdRng::seed_from_u64(7))
 }
 

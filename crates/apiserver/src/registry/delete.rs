@@ -184,7 +184,11 @@ impl Registry {
     }
 }
 
-fn check_preconditions(target: &Target, options: &DeleteOptions, object: &Value) -> Result<(), ApiError> {
+pub(super) fn check_preconditions(
+    target: &Target,
+    options: &DeleteOptions,
+    object: &Value,
+) -> Result<(), ApiError> {
     let resource = &target.resource;
     let check = |what: &str, short: &str, wanted: &Option<String>, found: &str| match wanted {
         Some(wanted) if wanted != found => {

@@ -3,11 +3,12 @@
 
 pub mod create;
 pub mod delete;
+mod eviction;
 pub(crate) mod lifecycle;
 pub mod list;
 pub mod object;
 mod pod_account;
-mod services;
+pub mod services;
 pub mod storage;
 pub mod subresource;
 pub mod update;
@@ -95,6 +96,12 @@ impl Registry {
         let prefix = services.map(|r| storage::prefix(r, "")).unwrap_or_default();
         let existing: Vec<Value> =
             store.all(&prefix).iter().map(|o| object::parse(&o.bytes)).collect::<Result<_, _>>()?;
+        let cidrs = schema().resource("networking.k8s.io", "v1", "servicecidrs");
+        let prefix = cidrs.map(|r| storage::prefix(r, "")).unwrap_or_default();
+        let cidrs: Vec<Value> =
+            store.all(&prefix).iter().map(|o| object::parse(&o.bytes)).collect::<Result<_, _>>()?;
+        let further_cidrs = cidrs.iter().flat_map(services::ranges).collect();
+        let config = AllocatorConfig { further_cidrs, ..config };
         let allocator = Mutex::new(Allocator::new(config, existing.iter()));
         let (access, tokens) = (Index::default(), Remembered::default());
         let catalog = Catalog::new(Served::built_in());

@@ -4,12 +4,11 @@ use serde_json::{Value, json};
 
 use super::object::{is_being_deleted, resource_version, text};
 use super::update::{Patch, Tracking, Written};
-use super::{Call, DeleteOptions, Registry, conflict};
+use super::{Call, Registry, conflict};
 use crate::error::{ApiError, Cause};
 use crate::http::body::{PatchKind, yaml};
 use crate::http::request::Target;
 use crate::schema::{Gvk, Resource};
-use crate::selector::LabelSelector;
 use crate::{apply, patch};
 
 const SCALE: Gvk<'static> = Gvk { group: "autoscaling", version: "v1", kind: "Scale" };
@@ -172,40 +171,6 @@ impl Registry {
         };
         self.modify(target, call, change).await?;
         Ok(json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}))
-    }
-
-    /// `pods/eviction`: a deletion that asks first.
-    pub async fn evict(&self, target: &Target, eviction: &Value, call: &Call) -> Result<Value, ApiError> {
-        let options = DeleteOptions::from_value(eviction.get("deleteOptions").unwrap_or(&Value::Null))?;
-        let main = Target { subresource: String::new(), ..target.clone() };
-        self.check_budgets(&main)?;
-        self.delete(&main, &options, call).await?;
-        Ok(json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}))
-    }
-
-    /// A PodDisruptionBudget that allows no disruption protects its pods.
-    fn check_budgets(&self, target: &Target) -> Result<(), ApiError> {
-        let Some(budgets) = crate::schema::schema().resource("policy", "v1", "poddisruptionbudgets") else {
-            return Ok(());
-        };
-        let pod = self.get(target)?;
-        for stored in self.store.all(&super::storage::prefix(budgets, &target.namespace)) {
-            let budget = super::object::parse(&stored.bytes)?;
-            let selector = budget.pointer("/spec/selector").unwrap_or(&Value::Null);
-            let allowed = budget.pointer("/status/disruptionsAllowed").and_then(Value::as_i64).unwrap_or(0);
-            if allowed > 0 || !LabelSelector::from_object(selector).matches(&pod) {
-                continue;
-            }
-            let name = text(&budget, "/metadata/name");
-            let cause = json!({
-                "reason": "DisruptionBudget",
-                "message": format!("The disruption budget {name} allows no disruption at present"),
-            });
-            let message = "Cannot evict pod as it would violate the pod's disruption budget.";
-            let details = json!({"causes": [cause]});
-            return Err(ApiError::new(429, "TooManyRequests", message).with_details(details));
-        }
-        Ok(())
     }
 }
 

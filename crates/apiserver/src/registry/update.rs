@@ -125,6 +125,7 @@ impl Registry {
         };
         for _ in 0..ATTEMPTS {
             if self.read(target).is_err() && target.subresource.is_empty() {
+                call.warnings.extend(kinds::inert(resource).map(str::to_owned));
                 match self.apply_new(target, merge(None)?, call).await {
                     Err(e) if e.reason == "AlreadyExists" => continue,
                     result => return result.map(|object| Written { object, created: true }),

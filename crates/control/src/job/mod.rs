@@ -108,6 +108,11 @@ pub fn is_finished(job: &Job) -> bool {
     has("Complete") || has("Failed")
 }
 
+/// Whether the Job is Complete.
+pub fn is_complete(job: &Job) -> bool {
+    job.status.as_ref().is_some_and(|s| condition(s, "Complete").is_some())
+}
+
 /// A released pod is nobody's to count.
 fn let_go(action: Action) -> Action {
     let Action::Update { kind, key, subresource, mut patch } = action else { return action };

@@ -35,6 +35,10 @@ pub fn decide(view: &View<'_>, key: &ObjectName) -> Decision {
             "Scheduling is blocked due to non-empty scheduling gates".into(),
         );
     }
+    if let Some(why) = unbound_claim(view, pod) {
+        let nodes = view.state.nodes.iter().count();
+        return wait(view, pod, "Unschedulable", format!("0/{nodes} nodes are available: {why}."));
+    }
     let need = usage::Need::of(pod);
     let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
     let mut fitting: Vec<(Arc<Node>, Usage)> = Vec::new();
@@ -70,6 +74,23 @@ fn is_ours(view: &View<'_>, pod: &Pod) -> bool {
         && !pod_finished(pod)
         && scheduler == COMPONENT
         && !view.state.assumed.contains_key(pod.metadata.uid.as_deref().unwrap_or_default())
+}
+
+/// Why the pod's claims keep it from every node, if they do.
+fn unbound_claim(view: &View<'_>, pod: &Pod) -> Option<String> {
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    let volumes = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
+    let mut claims =
+        volumes.filter_map(|v| v.persistent_volume_claim.as_ref()).map(|c| c.claim_name.as_str());
+    claims.find_map(|name| {
+        let Some(claim) = view.state.claims.get(&ObjectName::new(namespace, name)) else {
+            return Some(format!("persistentvolumeclaim \"{name}\" not found"));
+        };
+        let phase = claim.status.as_ref().and_then(|s| s.phase.as_deref());
+        (phase != Some("Bound")).then(|| {
+            "pod has unbound immediate PersistentVolumeClaims, and this cluster has no storage provisioner".to_owned()
+        })
+    })
 }
 
 fn unschedulable(view: &View<'_>, pod: &Pod, nodes: usize, reasons: BTreeMap<String, usize>) -> Decision {

@@ -139,3 +139,26 @@ fn others_pods_and_gated_pods_wait() {
     assert_eq!(place(&state, "a"), Vec::<String>::new());
     assert!(place(&state, "b")[0].contains("SchedulingGated"));
 }
+
+#[test]
+fn a_pod_waits_for_its_claims() {
+    let wants = pod("a", "volumes: [{name: data, persistentVolumeClaim: {claimName: data-a}}]");
+    let claim = |phase: &str| {
+        format!(
+            "\n---\nkind: PersistentVolumeClaim\nmetadata: {{namespace: shop, name: data-a}}\nstatus: {{phase: {phase}}}"
+        )
+    };
+    let said = |yaml: String| place(&testing::state(&(node("n1", "") + &yaml)), "a").remove(0);
+    assert_eq!(
+        said(wants.clone()),
+        "event FailedScheduling 0/1 nodes are available: persistentvolumeclaim \"data-a\" not found."
+    );
+    let unbound = said(wants.clone() + &claim("Pending"));
+    assert!(
+        unbound.contains(
+            "unbound immediate PersistentVolumeClaims, and this cluster has no storage provisioner"
+        ),
+        "{unbound}"
+    );
+    assert_eq!(said(wants + &claim("Bound")), "bind a to n1");
+}

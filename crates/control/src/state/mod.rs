@@ -214,6 +214,11 @@ impl State {
         self.revisions.by_index(BY_CONTROLLER, &orphans_of(namespace))
     }
 
+    /// Jobs whose controller has this UID.
+    pub fn jobs_of(&self, uid: &str) -> impl Iterator<Item = &Arc<Job>> {
+        self.jobs.by_index(BY_CONTROLLER, uid)
+    }
+
     /// The EndpointSlices that name a Service.
     pub fn slices_of(&self, service: &ObjectName) -> impl Iterator<Item = EndpointSlice> {
         self.slices

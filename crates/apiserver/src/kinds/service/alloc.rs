@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use super::{
     allocates_node_ports, families, has_node_ports, is_headless, needs_cluster_ip, needs_health_check,
-    pool::{Addresses, PoolError, Ports},
+    pool::{PoolError, Ports},
+    ranges::Ranges,
     strategy,
 };
 use crate::{
@@ -24,13 +25,15 @@ use crate::{
 pub struct AllocatorConfig {
     /// One CIDR, or one per family; the first is the default family.
     pub service_cidrs: Vec<IpNet>,
+    /// Those of ServiceCIDRs, and whether each is on its way out.
+    pub further_cidrs: Vec<(IpNet, bool)>,
     pub node_port_range: RangeInclusive<u16>,
 }
 
 /// Cluster IPs and ports in use; rebuilt from the stored Services at start.
 #[derive(Debug)]
 pub struct Allocator {
-    addresses: Vec<Addresses>,
+    addresses: Ranges,
     ports: Ports,
     rng: StdRng,
 }
@@ -61,7 +64,8 @@ impl Allocator {
         existing: impl Iterator<Item = &'a Value>,
         rng: StdRng,
     ) -> Self {
-        let addresses = cfg.service_cidrs.into_iter().map(Addresses::new).collect();
+        let mut addresses = Ranges::new(cfg.service_cidrs);
+        addresses.set_further(&cfg.further_cidrs);
         let mut this = Self { addresses, ports: Ports::new(cfg.node_port_range), rng };
         for svc in existing {
             for held in holdings(svc) {
@@ -91,7 +95,7 @@ impl Allocator {
                 strategy::normalise_cluster_ips(old, svc);
             }
         }
-        let configured: Vec<&'static str> = self.addresses.iter().map(Addresses::family).collect();
+        let configured = self.addresses.families();
         families::init(&configured, old, svc).map_err(|errors| invalid(svc, errors))?;
         let mut reservation = Reservation::default();
         let outcome = self
@@ -125,21 +129,25 @@ impl Allocator {
     fn take(&mut self, held: Held) -> Result<(), PoolError> {
         match held {
             Held::Port(port) => self.ports.take(port),
-            Held::Address(ip) => {
-                self.pool_of(if ip.is_ipv4() { "IPv4" } else { "IPv6" }).ok_or(PoolError::Outside)?.take(ip)
-            }
+            Held::Address(ip) => self.addresses.retake(ip),
         }
     }
 
     fn free(&mut self, held: Held) {
         match held {
             Held::Port(port) => self.ports.free(port),
-            Held::Address(ip) => self.addresses.iter_mut().for_each(|pool| pool.free(ip)),
+            Held::Address(ip) => self.addresses.free(ip),
         }
     }
 
-    fn pool_of(&mut self, family: &str) -> Option<&mut Addresses> {
-        self.addresses.iter_mut().find(|pool| pool.family() == family)
+    /// Makes the further ranges these; those that are said to be closing give nothing more.
+    pub fn set_further_ranges(&mut self, wanted: &[(IpNet, bool)]) {
+        self.addresses.set_further(wanted);
+    }
+
+    /// Whether an address of this range is in use that no other range has.
+    pub fn is_range_needed(&self, cidr: IpNet) -> bool {
+        self.addresses.is_needed(cidr)
     }
 
     fn allocate_addresses(
@@ -206,24 +214,21 @@ impl Allocator {
     ) -> Result<IpAddr, ApiError> {
         let name = text(svc, "metadata.name");
         let Self { addresses, rng, .. } = self;
-        let Some(pool) = addresses.iter_mut().find(|pool| pool.family() == family) else {
+        let Some(range) = addresses.shown(family) else {
             return Err(internal(&format!("no service CIDR of family {family:?} is configured")));
         };
         if ip.is_empty() {
-            return pool.take_any(rng).map_err(|why| {
+            return addresses.take_any(family, rng).map_err(|why| {
                 internal(&format!("failed to allocate a serviceIP for Service {name:?}: {why}"))
             });
         }
         let why = match ip.parse() {
             Err(_) => return Err(internal(&format!("failed to parse service IP {ip:?}"))),
-            Ok(address) => match pool.take(address) {
+            Ok(address) => match addresses.take(address) {
                 Ok(()) => return Ok(address),
-                Err(PoolError::Outside) => {
-                    let range = pool.cidr;
-                    format!(
-                        "the provided IP ({ip}) is not in the valid range. The range of valid IPs is {range}"
-                    )
-                }
+                Err(PoolError::Outside) => format!(
+                    "the provided IP ({ip}) is not in the valid range. The range of valid IPs is {range}"
+                ),
                 Err(_) => "provided IP is already allocated".to_owned(),
             },
         };

@@ -5,6 +5,7 @@ mod defaults;
 mod families;
 mod pool;
 mod ports;
+mod ranges;
 mod strategy;
 #[cfg(test)]
 mod tests;

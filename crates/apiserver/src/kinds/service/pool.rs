@@ -150,6 +150,22 @@ impl Addresses {
         }
     }
 
+    /// Whether the CIDR has such an address.
+    pub fn has(&self, ip: IpAddr) -> bool {
+        self.place(ip).is_some()
+    }
+
+    /// Whether [`Addresses::take`] would succeed.
+    pub fn is_free(&self, ip: IpAddr) -> Result<(), PoolError> {
+        let place = self.place(ip).ok_or(PoolError::Outside)?;
+        if self.places.used.contains(&place) { Err(PoolError::Taken) } else { Ok(()) }
+    }
+
+    /// The addresses that are taken.
+    pub fn used(&self) -> impl Iterator<Item = IpAddr> {
+        self.places.used.iter().map(|place| self.address(*place))
+    }
+
     pub fn take(&mut self, ip: IpAddr) -> Result<(), PoolError> {
         let place = self.place(ip).ok_or(PoolError::Outside)?;
         self.places.take(place)

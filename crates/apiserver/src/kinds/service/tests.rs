@@ -11,6 +11,7 @@ use crate::kinds::value::{int, strings};
 
 fn config(cidrs: &[&str]) -> AllocatorConfig {
     AllocatorConfig {
+        further_cidrs: Vec::new(),
         service_cidrs: cidrs.iter().map(|c| c.parse().expect("a CIDR")).collect(),
         node_port_range: 30000..=30015,
     }

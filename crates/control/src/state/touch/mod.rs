@@ -143,13 +143,15 @@ pub fn replica_set(
 }
 
 pub fn deployment(
-    _: &mut State,
+    state: &mut State,
     old: Option<&Deployment>,
     new: Option<&Deployment>,
     _: Duration,
     out: &mut Tasks,
 ) {
-    out.extend(new.or(old).map(|d| Task::new(Controller::Deployment, key(d))));
+    let Some(any) = new.or(old) else { return };
+    out.push(Task::new(Controller::Deployment, key(any)));
+    workload::budgets_of(state, &any.metadata, out);
 }
 
 pub fn service(_: &mut State, old: Option<&Service>, new: Option<&Service>, _: Duration, out: &mut Tasks) {

@@ -158,7 +158,7 @@ pub fn revision(
     }
 }
 
-/// A claim matters to the StatefulSets of its namespace that have claim templates.
+/// A claim matters to pods that wait, and to the StatefulSets of its namespace that have claim templates.
 pub fn claim(
     state: &mut State,
     old: Option<&PersistentVolumeClaim>,
@@ -167,6 +167,7 @@ pub fn claim(
     out: &mut Tasks,
 ) {
     let Some(any) = new.or(old) else { return };
+    super::pending_pods(state, out);
     let namespace = any.metadata.namespace.as_deref().unwrap_or_default();
     for set in state.stateful_sets.in_namespace(namespace) {
         let claims = set.spec.as_ref().and_then(|s| s.volume_claim_templates.as_ref());
