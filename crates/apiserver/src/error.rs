@@ -78,6 +78,11 @@ impl ApiError {
             .with_details(details)
     }
 
+    /// 422 about the query of a request; `kind` is e.g. `CreateOptions`.
+    pub fn invalid_options(kind: &str, reason: &'static str, field: &str, message: String) -> Self {
+        Self::invalid("meta.k8s.io", kind, "", vec![Cause { reason, message, field: field.to_owned() }])
+    }
+
     pub fn gone(message: impl Into<String>) -> Self {
         Self::new(410, "Expired", message)
     }
@@ -92,8 +97,14 @@ impl ApiError {
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
             "message": self.message, "reason": self.reason, "code": self.code,
         });
-        if let Some(details) = &self.details {
-            status["details"] = details.clone();
+        if self.reason.is_empty() {
+            status.as_object_mut().map(|map| map.shift_remove("reason"));
+        }
+        if let Some(mut details) = self.details.clone() {
+            if let Some(map) = details.as_object_mut() {
+                map.retain(|_, value| value.as_str() != Some(""));
+            }
+            status["details"] = details;
         }
         status
     }

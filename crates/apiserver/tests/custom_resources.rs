@@ -59,7 +59,7 @@ async fn what_a_schema_forbids_is_refused_with_each_cause() {
     assert_eq!(refused.failure(), (422, "Invalid"));
     let fields: Vec<&Value> =
         refused.body["details"]["causes"].as_array().unwrap().iter().map(|cause| &cause["field"]).collect();
-    assert_eq!(fields, ["spec.cronSpec", "spec.replicas", "spec.mode"]);
+    assert_eq!(fields, ["spec.cronSpec", "spec.replicas", "spec.mode", "<nil>"]);
     let mut broken: Value = serde_yaml::from_str(DEFINITION).unwrap();
     broken["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["x"] =
         json!({});

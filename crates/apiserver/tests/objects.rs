@@ -67,7 +67,7 @@ async fn names_are_generated_and_dry_runs_store_nothing() {
     let dry = api.post(&format!("{MAPS}?dryRun=All"), &map("dry")).await.ok();
     assert!(dry["metadata"]["uid"].is_string());
     assert_eq!(api.get(&format!("{MAPS}/dry")).await.code, 404);
-    assert_eq!(api.post(&format!("{MAPS}?dryRun=Some"), &map("dry")).await.code, 400);
+    assert_eq!(api.post(&format!("{MAPS}?dryRun=Some"), &map("dry")).await.code, 422);
     let service = json!({"metadata": {"name": "s"}, "spec": {"type": "NodePort",
         "ports": [{"port": 80, "nodePort": 30100}]}});
     api.post(&format!("{SERVICES}?dryRun=All"), &service).await.ok();

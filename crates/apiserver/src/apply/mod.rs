@@ -81,9 +81,10 @@ pub fn apply<'a>(
     let mut before = live.cloned().unwrap_or_else(|| blank(gvk));
     let mut managers = Managers::decode(take_managed_fields(&mut before).as_ref());
     if managers.is_empty() && live.is_some() {
-        let untracked = compare(root, &blank(gvk), &before);
+        let untracked = compare(root, &schema().empty(gvk), &before);
         let mut owned = untracked.added.union(&untracked.modified);
         owned = owned.difference(&managers::untracked_fields());
+        reset.iter().for_each(|field| owned.forget(&format!("f:{field}")));
         let first = Identity::new(BEFORE_FIRST_APPLY, Operation::Update, &api_version, "");
         managers.put(first, &api_version, owned, Some(now));
     }

@@ -62,7 +62,7 @@ pub fn prepare_update(old: &Value, new: &mut Value) {
 pub fn check(obj: &Value, old: Option<&Value>, errors: &mut Errors) {
     let required = format!("{}.{}", text(obj, "spec.names.plural"), text(obj, "spec.group"));
     let name = text(obj, "metadata.name");
-    if old.is_none() && name != required {
+    if old.is_none() && !name.is_empty() && name != required {
         errors.invalid(
             &Path::new("metadata").child("name"),
             name,
@@ -187,7 +187,10 @@ fn check_versions(obj: &Value, path: &Path, errors: &mut Errors) {
         if let Some(complaint) = format::dns1035_label(name).first() {
             errors.invalid(&path.child("name"), name, complaint);
         }
-        check_version(version, &path, errors);
+        // Kubernetes sees what all versions share as one, and names its old place.
+        let shared = versions.iter().all(|other| other["schema"] == version["schema"]);
+        let schema = if shared { Path::new("spec").child("validation") } else { path.child("schema") };
+        check_version(version, &path, &schema.child("openAPIV3Schema"), errors);
         names.push(name);
     }
     let twice = (1..names.len()).any(|at| names[..at].contains(&names[at]));
@@ -199,17 +202,16 @@ fn check_versions(obj: &Value, path: &Path, errors: &mut Errors) {
     }
 }
 
-fn check_version(version: &Value, path: &Path, errors: &mut Errors) {
-    let schema_path = path.child("schema").child("openAPIV3Schema");
+fn check_version(version: &Value, path: &Path, schema_path: &Path, errors: &mut Errors) {
     let Some(source) = at(version, "schema.openAPIV3Schema") else {
-        return errors.required(&schema_path, "");
+        return errors.required(&path.child("schema").child("openAPIV3Schema"), "");
     };
     if depth(source, 0) > MAX_DEPTH {
-        errors.forbidden(&schema_path, &format!("schemas may nest at most {MAX_DEPTH} levels"));
+        errors.forbidden(schema_path, &format!("schemas may nest at most {MAX_DEPTH} levels"));
         return;
     }
     let schema = Structural::parse(source);
-    check_root(&schema, &schema_path, errors);
+    check_root(&schema, schema_path, errors);
     schema.walk("", &mut |inner, node| {
         check_node(node, &Path::new(&format!("{schema_path}{inner}")), inner, errors);
     });

@@ -43,6 +43,8 @@ pub struct Custom {
     pub selectable: Vec<(String, JsonPath)>,
     pub scale: Option<Scale>,
     pub has_status: bool,
+    /// The schema has rules.
+    has_rules: bool,
     /// What users of a deprecated version are warned of.
     pub deprecation: Option<String>,
     /// The definition is being deleted.
@@ -73,10 +75,14 @@ impl Custom {
             text(definition, "spec.names.kind")
         );
         let warning = at(version, "deprecationWarning").and_then(Value::as_str).map(str::to_owned);
+        let schema = Structural::parse(&source);
+        let mut has_rules = false;
+        schema.walk("", &mut |_, node| has_rules |= !node.rules.is_empty());
         Self {
+            has_rules,
             definition: text(definition, "metadata.name").to_owned(),
             list_kind: text(definition, "spec.names.listKind").to_owned(),
-            schema: Structural::parse(&source),
+            schema,
             source,
             columns: columns(version),
             selectable: selectable.collect(),
@@ -104,9 +110,27 @@ impl Custom {
         if let Some(scale) = &self.scale {
             scale.check(new, errors);
         }
-        if errors.is_empty() {
-            rules::check(&self.schema, new, old, &root, errors);
+        self.check_rules(&self.schema, new, old, &root, errors);
+    }
+
+    /// Rules are for values of the right shape.
+    fn check_rules(
+        &self,
+        schema: &Structural,
+        new: &Value,
+        old: Option<&Value>,
+        path: &Path,
+        errors: &mut Errors,
+    ) {
+        if !self.has_rules {
+            return;
         }
+        if errors.are_about_shape() {
+            let why = "some validation rules were not checked because the object was invalid; correct the existing \
+                       errors to complete validation";
+            return errors.invalid(&Path::new("<nil>"), Value::Null, why);
+        }
+        rules::check(schema, new, old, path, errors);
     }
 
     /// Holds a changed status against its part of the schema.
@@ -116,9 +140,7 @@ impl Custom {
         };
         let path = Path::new("status");
         validate::check(schema, status, &path, errors);
-        if errors.is_empty() {
-            rules::check(schema, status, old.get("status"), &path, errors);
-        }
+        self.check_rules(schema, status, old.get("status"), &path, errors);
     }
 }
 

@@ -9,7 +9,10 @@ use serde_json::Value;
 
 use super::{Custom, names};
 use crate::kinds::value::{list, strings, text, truth};
-use crate::schema::{ALL_VERBS, Resource, intern, intern_all, schema};
+use crate::schema::{Resource, intern, intern_all, schema};
+
+/// In the order in which Kubernetes tells those of custom resources.
+const VERBS: &[&str] = &["delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"];
 
 /// Every resource, custom ones last.
 #[derive(Debug)]
@@ -86,7 +89,7 @@ fn resource(definition: &Value, version: &Value) -> Resource {
         short_names: intern_all(&strings(accepted, "shortNames")),
         categories: intern_all(&strings(accepted, "categories")),
         namespaced: text(definition, "spec.scope") == "Namespaced",
-        verbs: ALL_VERBS,
+        verbs: VERBS,
         subresources: intern_all(&subresources),
         custom: Some(Arc::new(custom)),
     }

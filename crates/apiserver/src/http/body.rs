@@ -46,9 +46,16 @@ pub fn media_type(headers: &HeaderMap) -> String {
 }
 
 /// Decodes an object and tells of duplicate fields.
-pub fn decode(media_type: &str, body: &[u8]) -> Result<(Value, Vec<String>), ApiError> {
+pub fn decode(media_type: &str, body: &[u8], kind: &str) -> Result<(Value, Vec<String>), ApiError> {
     match media_type {
-        "application/json" => schema::parse_json(body),
+        "application/json" => {
+            let (value, duplicates) = schema::parse_json(body).map_err(|e| unrecognised(kind, &e, body))?;
+            match value {
+                Value::Object(_) => Ok((value, duplicates)),
+                Value::Null => Ok((serde_json::json!({}), duplicates)),
+                other => Err(unrecognised(kind, &no_object(&other), body)),
+            }
+        }
         "application/yaml" => Ok((yaml(body)?, Vec::new())),
         "application/vnd.kubernetes.protobuf" => Ok((protobuf::decode(body)?, Vec::new())),
         _ => {
@@ -63,12 +70,8 @@ pub fn patch_kind(media_type: &str) -> Result<PatchKind, ApiError> {
         "application/merge-patch+json" => Ok(PatchKind::Merge),
         "application/strategic-merge-patch+json" => Ok(PatchKind::Strategic),
         "application/apply-patch+yaml" => Ok(PatchKind::Apply),
-        _ => Err(unsupported(&[
-            "application/json-patch+json",
-            "application/merge-patch+json",
-            "application/strategic-merge-patch+json",
-            "application/apply-patch+yaml",
-        ])),
+        _ => Err(ApiError::new(415, "UnsupportedMediaType", "415: Unsupported Media Type")
+            .with_details(serde_json::json!({}))),
     }
 }
 
@@ -76,6 +79,34 @@ pub fn patch_kind(media_type: &str) -> Result<PatchKind, ApiError> {
 pub fn yaml(body: &[u8]) -> Result<Value, ApiError> {
     let value: Result<Value, _> = serde_yaml::from_slice(body);
     value.map_err(|e| ApiError::bad_request(format!("error converting YAML to JSON: {e}")))
+}
+
+/// What is no object of a kind; the message shows the body, as hexadecimal digits if it does not begin like one.
+fn unrecognised(kind: &str, why: &ApiError, body: &[u8]) -> ApiError {
+    const SHOWN: usize = 1024;
+    let shown = match body {
+        [] => "<empty>".to_owned(),
+        [b'{', ..] => String::from_utf8_lossy(&body[..body.len().min(SHOWN)]).into_owned(),
+        other => other.iter().take(SHOWN).map(|byte| format!("{byte:02x}")).collect(),
+    };
+    ApiError::bad_request(format!(
+        "the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; json parse error: \
+         {} ({shown})",
+        why.message
+    ))
+}
+
+fn no_object(value: &Value) -> ApiError {
+    let what = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        _ => "array",
+    };
+    let ty = "struct { APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \
+              \"json:\\\"kind,omitempty\\\"\" }";
+    ApiError::bad_request(format!("json: cannot unmarshal {what} into Go value of type {ty}"))
 }
 
 fn unsupported(accepted: &[&str]) -> ApiError {
@@ -95,7 +126,7 @@ mod tests {
         assert_eq!(patch_kind("application/merge-patch+json").unwrap(), PatchKind::Merge);
         let refused = patch_kind("application/json").unwrap_err();
         assert_eq!((refused.code, refused.reason), (415, "UnsupportedMediaType"));
-        assert_eq!(decode("text/plain", b"{}").unwrap_err().code, 415);
+        assert_eq!(decode("text/plain", b"{}", "Pod").unwrap_err().code, 415);
     }
 
     #[test]

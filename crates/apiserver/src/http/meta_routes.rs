@@ -37,6 +37,7 @@ pub fn handle(app: &App, request: &Request<Incoming>) -> Result<Response<Body>, 
         ["openid", "v1", "jwks"] => {
             Ok(keys_document("application/jwk-set+json", &app.registry.issuer().key.jwks()))
         }
+        ["openapi", "v2"] => Ok(openapi_v2(request.headers())),
         ["openapi", "v3"] => {
             Ok(respond::value(200, &openapi::index(&app.registry.catalog.now()), Format::JSON))
         }
@@ -73,7 +74,7 @@ fn discover(
         ["apis", group, version] => discovery::legacy_resources(served, group, version),
         _ => None,
     };
-    let document = found.ok_or_else(not_served)?;
+    let Some(document) = found else { return Ok(respond::text(404, "404 page not found\n")) };
     Ok(respond::value(200, &document, Format { pretty, ..Format::JSON }))
 }
 
@@ -82,6 +83,21 @@ fn cached(document: Value, headers: &HeaderMap) -> Result<Response<Body>, ApiErr
     let body = document.to_string();
     let media_type = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
     Ok(with_etag(&body, respond::bytes(200, media_type, body.clone()), headers))
+}
+
+/// Nothing is described in this old form; clients that ask for it find no kinds, and go on without.
+fn openapi_v2(headers: &HeaderMap) -> Response<Body> {
+    let protobuf = headers.get_all(ACCEPT).iter().any(|v| v.to_str().is_ok_and(|v| v.contains("protobuf")));
+    if protobuf {
+        // `Document{swagger: "2.0"}` of gnostic's openapi_v2.
+        return respond::bytes(
+            200,
+            "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
+            &b"\x0a\x032.0"[..],
+        );
+    }
+    let info = json!({"title": "Kubernetes", "version": GIT_VERSION});
+    respond::value(200, &json!({"swagger": "2.0", "info": info, "paths": {}}), Format::JSON)
 }
 
 fn openapi_document(app: &App, path: &str, headers: &HeaderMap) -> Result<Response<Body>, ApiError> {

@@ -64,11 +64,13 @@ impl Query {
         }
     }
 
+    /// Numbers below zero count as absent.
     pub fn number(&self, name: &str) -> Result<Option<u64>, ApiError> {
-        let parse = |text: &str| {
-            text.parse().map_err(|_| ApiError::bad_request(format!("invalid value {text:?} for {name}")))
-        };
-        self.get(name).map(parse).transpose()
+        let Some(text) = self.get(name) else { return Ok(None) };
+        let number: i64 = text.parse().map_err(|_| {
+            ApiError::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))
+        })?;
+        Ok(u64::try_from(number).ok())
     }
 }
 

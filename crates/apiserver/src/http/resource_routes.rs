@@ -58,21 +58,44 @@ pub async fn handle(
     let asked = Asked { app, identity, target, query, headers: parts.headers, format };
     if verb == Verb::Watch {
         let shutdown = app.shutdown.clone();
-        return watch::respond(&app.registry, asked.target, &asked.query, format, shutdown).await;
+        let deprecated = deprecation(asked.resource());
+        let mut response =
+            watch::respond(&app.registry, asked.target, &asked.query, format, shutdown).await?;
+        respond::warn(&mut response, deprecated);
+        return Ok(response);
     }
     let body = match parts.method {
         Method::GET | Method::HEAD => Bytes::new(),
         _ => body::read(incoming).await?,
     };
-    match verb {
-        Verb::Get => asked.get(),
-        Verb::List => asked.list().await,
-        Verb::Create => asked.create(&body).await,
-        Verb::Update => asked.update(&body).await,
-        Verb::Patch => asked.patch(body).await,
-        Verb::Delete => asked.delete(&body).await,
-        Verb::DeleteCollection => asked.delete_collection(&body).await,
-        Verb::Watch => Err(wrong_method()),
+    let deprecated = deprecation(asked.resource());
+    let mut response = asked.answer(verb, &body).await.unwrap_or_else(|e| respond::error(&e));
+    respond::warn_first(&mut response, deprecated);
+    Ok(response)
+}
+
+/// What users of a kind that Kubernetes has deprecated are warned of.
+fn deprecation(resource: &Resource) -> &'static [&'static str] {
+    match (resource.group, resource.plural) {
+        ("", "endpoints") => &["v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"],
+        ("", "componentstatuses") => &["v1 ComponentStatus is deprecated in v1.19+"],
+        _ => &[],
+    }
+}
+
+impl Asked<'_> {
+    async fn answer(&self, verb: Verb, body: &Bytes) -> Result<Response<Body>, ApiError> {
+        let asked = self;
+        match verb {
+            Verb::Get => asked.get(),
+            Verb::List => asked.list().await,
+            Verb::Create => asked.create(body).await,
+            Verb::Update => asked.update(body).await,
+            Verb::Patch => asked.patch(body.clone()).await,
+            Verb::Delete => asked.delete(body).await,
+            Verb::DeleteCollection => asked.delete_collection(body).await,
+            Verb::Watch => Err(wrong_method()),
+        }
     }
 }
 
@@ -96,32 +119,31 @@ impl Asked<'_> {
         &self.target.resource
     }
 
-    fn call(&self) -> Result<Call, ApiError> {
+    fn call(&self, options: &str) -> Result<Call, ApiError> {
         let agent = self.headers.get(USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default();
         let manager = self.query.get("fieldManager").map(str::to_owned);
         let mut call = Call::new(manager.unwrap_or_else(|| default_manager(agent)), jiff::Timestamp::now());
         call.identity = Some(self.identity.clone());
-        call.dry_run = match self.query.get("dryRun") {
-            None => false,
-            Some("All") => true,
-            Some(other) => {
-                return Err(ApiError::bad_request(format!("invalid dryRun {other:?}: must be All")));
-            }
-        };
+        let dry_run: Vec<&str> = self.query.all("dryRun").filter(|text| !text.is_empty()).collect();
+        check_dry_run(&dry_run, options)?;
+        call.dry_run = !dry_run.is_empty();
         call.validation = match self.query.get("fieldValidation") {
             None | Some("Warn") => FieldValidation::Warn,
             Some("Strict") => FieldValidation::Strict,
             Some("Ignore") => FieldValidation::Ignore,
             Some(other) => {
-                let message = format!("invalid fieldValidation {other:?}: must be Ignore, Strict or Warn");
-                return Err(ApiError::bad_request(message));
+                let message = format!(
+                    "Unsupported value: {other:?}: supported values: \"\", \"Ignore\", \"Strict\", \"Warn\""
+                );
+                let reason = "FieldValueNotSupported";
+                return Err(ApiError::invalid_options(options, reason, "fieldValidation", message));
             }
         };
         Ok(call)
     }
 
     fn decode(&self, body: &[u8]) -> Result<(Value, Vec<String>), ApiError> {
-        body::decode(&body::media_type(&self.headers), body)
+        body::decode(&body::media_type(&self.headers), body, self.resource().kind)
     }
 
     fn get(&self) -> Result<Response<Body>, ApiError> {
@@ -143,7 +165,7 @@ impl Asked<'_> {
 
     async fn create(&self, body: &[u8]) -> Result<Response<Body>, ApiError> {
         let (value, duplicates) = self.decode(body)?;
-        let mut call = self.call()?;
+        let mut call = self.call("CreateOptions")?;
         let (registry, target) = (&self.app.registry, &self.target);
         let sub = target.subresource.as_str();
         match (self.resource().plural, sub) {
@@ -175,7 +197,7 @@ impl Asked<'_> {
 
     async fn update(&self, body: &[u8]) -> Result<Response<Body>, ApiError> {
         let (value, duplicates) = self.decode(body)?;
-        let mut call = self.call()?;
+        let mut call = self.call("UpdateOptions")?;
         let written = match self.target.subresource.as_str() {
             "scale" => self.app.registry.update_scale(&self.target, &value, &mut call).await?,
             sub => {
@@ -190,7 +212,7 @@ impl Asked<'_> {
         let kind = body::patch_kind(&body::media_type(&self.headers))?;
         let force = self.query.flag("force");
         check_manager(kind, self.query.get("fieldManager"), force)?;
-        let mut call = self.call()?;
+        let mut call = self.call("PatchOptions")?;
         let patch = Patch { kind, body: bytes, force };
         let written = match self.target.subresource.as_str() {
             "scale" => self.app.registry.patch_scale(&self.target, &patch, &mut call).await?,
@@ -239,7 +261,8 @@ impl Asked<'_> {
 
     async fn delete(&self, body: &[u8]) -> Result<Response<Body>, ApiError> {
         let options = self.delete_options(body)?;
-        let deleted: Deleted = self.app.registry.delete(&self.target, &options, &self.call()?).await?;
+        let deleted: Deleted =
+            self.app.registry.delete(&self.target, &options, &self.call("DeleteOptions")?).await?;
         let answer = deleted.answer(self.resource());
         if answer["kind"] == "Status" {
             return Ok(respond::value(200, &answer, self.format));
@@ -249,7 +272,7 @@ impl Asked<'_> {
 
     async fn delete_collection(&self, body: &[u8]) -> Result<Response<Body>, ApiError> {
         let options = self.delete_options(body)?;
-        let call = self.call()?;
+        let call = self.call("DeleteOptions")?;
         let query = ListQuery::parse(&self.target, &self.query)?;
         let listed = self.app.registry.list(&self.target, &query).await?;
         for item in &listed.items {
@@ -320,6 +343,15 @@ impl Asked<'_> {
     }
 }
 
+/// `All` is the one dry run there is.
+pub fn check_dry_run(asked: &[&str], options: &str) -> Result<(), ApiError> {
+    if asked.iter().all(|one| *one == "All") {
+        return Ok(());
+    }
+    let message = format!("Unsupported value: {}: supported values: \"All\"", json!(asked));
+    Err(ApiError::invalid_options(options, "FieldValueNotSupported", "dryRun", message))
+}
+
 /// The pod that a binding is for; one posted to the collection names it in its metadata.
 fn bound_pod(target: &Target, binding: &Value) -> Result<Target, ApiError> {
     if target.resource.plural == "pods" {
@@ -336,12 +368,23 @@ fn joined(resource: &Resource, meta: &Value, items: &[Bytes]) -> Vec<u8> {
     let mut out = Vec::with_capacity(size + 200);
     let (kind, version) = (resource.list_kind(), resource.api_version());
     let head = format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{version}\",\"metadata\":{meta},\"items\":[");
+    let own = match resource.custom {
+        Some(_) => "custom resources keep theirs".to_owned(),
+        None => format!("{{\"kind\":\"{}\",\"apiVersion\":\"{version}\",", resource.kind),
+    };
     out.extend_from_slice(head.as_bytes());
     for (at, item) in items.iter().enumerate() {
         if at > 0 {
             out.push(b',');
         }
-        out.extend_from_slice(item);
+        // Lists say once what their items are.
+        match item.strip_prefix(own.as_bytes()) {
+            Some(rest) => {
+                out.push(b'{');
+                out.extend_from_slice(rest);
+            }
+            None => out.extend_from_slice(item),
+        }
     }
     out.extend_from_slice(b"]}");
     out

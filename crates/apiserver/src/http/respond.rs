@@ -44,8 +44,9 @@ impl Format {
         }
         let found = accept.split(',').find_map(clause).map(|format| Self { pretty, ..format });
         found.ok_or_else(|| {
-            let message = "only the following media types are accepted: application/json, application/yaml";
-            ApiError::new(406, "NotAcceptable", message)
+            let message =
+                "406: Not Acceptable\n\nAvailable representations: application/json, application/yaml";
+            ApiError::new(406, "NotAcceptable", message).with_details(serde_json::json!({}))
         })
     }
 }
@@ -117,13 +118,23 @@ pub fn error(error: &ApiError) -> Response<Body> {
 }
 
 /// Adds a `Warning: 299` header for each message.
-pub fn warn(response: &mut Response<Body>, warnings: &[String]) {
+pub fn warn(response: &mut Response<Body>, warnings: &[impl AsRef<str>]) {
     for warning in warnings {
-        let quoted = warning.replace('\\', "\\\\").replace('"', "\\\"");
+        let quoted = warning.as_ref().replace('\\', "\\\\").replace('"', "\\\"");
         let quoted: String = quoted.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         if let Ok(header) = HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes()) {
             response.headers_mut().append(WARNING, header);
         }
+    }
+}
+
+/// As `warn`, before the warnings that are there already.
+pub fn warn_first(response: &mut Response<Body>, warnings: &[impl AsRef<str>]) {
+    let later: Vec<HeaderValue> = response.headers().get_all(WARNING).iter().cloned().collect();
+    response.headers_mut().remove(WARNING);
+    warn(response, warnings);
+    for warning in later {
+        response.headers_mut().append(WARNING, warning);
     }
 }
 

@@ -311,7 +311,9 @@ impl Renderer {
         let resource = &self.target.resource;
         let shaped = match self.shape {
             Shape::Plain => {
-                json!({"kind": resource.kind, "apiVersion": resource.api_version(), "metadata": metadata})
+                let mut empty = crate::schema::schema().empty(resource.gvk());
+                empty["metadata"] = metadata;
+                empty
             }
             Shape::Partial => {
                 json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})

@@ -122,6 +122,42 @@ pub fn default_volume(obj: &mut Value) {
     let Some(spec) = obj.get_mut("spec").filter(|s| s.is_object()) else { return };
     fill(spec, "persistentVolumeReclaimPolicy", "Retain");
     fill(spec, "volumeMode", "Filesystem");
+    if let Some(path) = spec.get_mut("hostPath").filter(|path| path.is_object()) {
+        default_once(path, "type", "");
+    }
+}
+
+/// Sets a member that is missing or null; an empty text stays.
+fn default_once(obj: &mut Value, key: &str, default: impl Into<Value>) {
+    if let Some(map) = obj.as_object_mut()
+        && map.get(key).is_none_or(Value::is_null)
+    {
+        map.insert(key.to_owned(), default.into());
+    }
+}
+
+pub fn default_autoscaler(obj: &mut Value) {
+    let v2 = obj["apiVersion"] == "autoscaling/v2";
+    let Some(spec) = obj.get_mut("spec").filter(|s| s.is_object()) else { return };
+    default_once(spec, "minReplicas", 1);
+    if v2 && spec["metrics"].as_array().is_none_or(Vec::is_empty) {
+        spec["metrics"] = serde_json::json!([{
+            "type": "Resource",
+            "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}},
+        }]);
+    }
+}
+
+pub fn default_csi_driver(obj: &mut Value) {
+    let Some(spec) = obj.get_mut("spec").filter(|s| s.is_object()) else { return };
+    default_once(spec, "attachRequired", true);
+    for field in ["podInfoOnMount", "storageCapacity", "requiresRepublish", "seLinuxMount"] {
+        default_once(spec, field, false);
+    }
+    default_once(spec, "fsGroupPolicy", "ReadWriteOnceWithFSType");
+    if spec["volumeLifecycleModes"].as_array().is_none_or(Vec::is_empty) {
+        spec["volumeLifecycleModes"] = serde_json::json!(["Persistent"]);
+    }
 }
 
 pub fn default_claim(obj: &mut Value) {

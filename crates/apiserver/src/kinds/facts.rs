@@ -8,7 +8,7 @@ use super::{
     apps, batch, cluster, config,
     field::Errors,
     format::{self, Complaints},
-    network, pod, rbac, service,
+    network, pod, policies, rbac, service, traffic,
 };
 
 /// What counts as a new generation.
@@ -191,7 +191,7 @@ static KINDS: &[Facts] = &[
     Facts { check: config::check_config_map, ..core("ConfigMap") },
     Facts { default: config::default_secret, check: config::check_secret, ..core("Secret") },
     Facts { default: network::default_endpoints, check: network::check_endpoints, ..core("Endpoints") },
-    Facts { default: apps::default_pod_template, generation: Generation::Never, ..core("PodTemplate") },
+    Facts { default: apps::default_pod_template, generation: Generation::Content, ..core("PodTemplate") },
     Facts {
         generation: Generation::Spec,
         default: apps::default_replication_controller,
@@ -201,11 +201,13 @@ static KINDS: &[Facts] = &[
     },
     Facts {
         default: cluster::default_volume,
+        check: policies::check_volume,
         prepare_create: cluster::prepare_pending,
         ..core("PersistentVolume")
     },
     Facts {
         default: cluster::default_claim,
+        check: policies::check_claim,
         prepare_create: cluster::prepare_pending,
         ..core("PersistentVolumeClaim")
     },
@@ -243,11 +245,31 @@ static KINDS: &[Facts] = &[
         check: network::check_endpoint_slice,
         ..PLAIN
     },
-    Facts { default: network::default_network_policy, ..networking("NetworkPolicy", Generation::Spec) },
-    networking("Ingress", Generation::SpecOrAnnotations),
+    Facts {
+        default: network::default_network_policy,
+        check: traffic::check_policy,
+        ..networking("NetworkPolicy", Generation::Spec)
+    },
+    Facts { check: traffic::check_ingress, ..networking("Ingress", Generation::Spec) },
+    Facts { check: policies::check_quota, ..core("ResourceQuota") },
+    Facts { default: policies::default_limits, check: policies::check_limits, ..core("LimitRange") },
     networking("IngressClass", Generation::Spec),
     Facts { name: ip_address_name, ..networking("IPAddress", Generation::Never) },
-    with_spec_generation("policy", "PodDisruptionBudget"),
+    Facts {
+        name: format::path_segment,
+        check: policies::check_budget,
+        ..with_spec_generation("policy", "PodDisruptionBudget")
+    },
+    Facts { name: format::path_segment, ..core("Event") },
+    Facts { group: "events.k8s.io", kind: "Event", name: format::path_segment, ..PLAIN },
+    Facts { group: "storage.k8s.io", kind: "CSIDriver", default: cluster::default_csi_driver, ..PLAIN },
+    Facts {
+        group: "autoscaling",
+        kind: "HorizontalPodAutoscaler",
+        default: cluster::default_autoscaler,
+        check: policies::check_autoscaler,
+        ..PLAIN
+    },
     Facts {
         default: definition::default,
         prepare_create: definition::prepare_create,
@@ -272,11 +294,19 @@ static KINDS: &[Facts] = &[
         ..PLAIN
     },
     Facts { group: "coordination.k8s.io", kind: "Lease", check: cluster::check_lease, ..PLAIN },
-    Facts { group: "storage.k8s.io", kind: "StorageClass", default: cluster::default_storage_class, ..PLAIN },
+    Facts {
+        group: "storage.k8s.io",
+        kind: "StorageClass",
+        default: cluster::default_storage_class,
+        check: policies::check_storage_class,
+        ..PLAIN
+    },
     Facts {
         group: "scheduling.k8s.io",
         kind: "PriorityClass",
+        generation: Generation::Content,
         default: cluster::default_priority_class,
+        check: policies::check_priority_class,
         ..PLAIN
     },
     Facts { check: rbac::check_role, ..access("Role") },

@@ -47,6 +47,18 @@ impl Errors {
         self.0.len()
     }
 
+    /// Whether any is about a value's shape rather than its meaning.
+    pub fn are_about_shape(&self) -> bool {
+        const SHAPE: [&str; 5] = [
+            "FieldValueNotSupported",
+            "FieldValueRequired",
+            "FieldValueTooLong",
+            "FieldValueTooMany",
+            "FieldValueTypeInvalid",
+        ];
+        self.0.iter().any(|cause| SHAPE.contains(&cause.reason))
+    }
+
     pub fn into_causes(self) -> Vec<Cause> {
         self.0
     }

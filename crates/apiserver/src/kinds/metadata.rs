@@ -90,8 +90,12 @@ fn check_owners(obj: &Value, path: &Path, errors: &mut Errors) {
 
 fn check_finalizers(obj: &Value, path: &Path, errors: &mut Errors) {
     let finalizers = strings(obj, "metadata.finalizers");
-    for finalizer in &finalizers {
+    for (at, finalizer) in finalizers.iter().enumerate() {
         errors.invalid_each(path, finalizer, &format::qualified_name(finalizer));
+        if !finalizer.contains('/') && ![ORPHAN, FOREGROUND, "kubernetes"].contains(finalizer) {
+            let why = "name is neither a standard finalizer name nor is it fully qualified";
+            errors.invalid(&path.index(at), *finalizer, why);
+        }
     }
     if finalizers.contains(&ORPHAN) && finalizers.contains(&FOREGROUND) {
         let why = format!("finalizer {ORPHAN} and {FOREGROUND} cannot be both set");

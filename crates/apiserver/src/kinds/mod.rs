@@ -17,6 +17,7 @@ mod ip;
 mod metadata;
 mod network;
 mod pod;
+mod policies;
 mod rbac;
 pub mod service;
 mod strategy;
@@ -24,6 +25,7 @@ mod strategy;
 pub mod testing;
 #[cfg(test)]
 mod tests;
+mod traffic;
 pub(crate) mod value;
 
 pub use facts::is_built_in;

@@ -19,9 +19,12 @@ const MAX_DOCUMENT: usize = 3 * 1024 * 1024;
 
 /// RFC 6902. A body that is no patch is a 400; a patch that does not apply, a 422.
 pub fn json_patch(doc: &Value, body: &[u8]) -> Result<Value, ApiError> {
-    let (operations, _) = parse_json(body)?;
-    let patch: json_patch::Patch = serde_json::from_value(operations)
-        .map_err(|e| ApiError::bad_request(format!("error decoding patch: {e}")))?;
+    let operations = decode(body)?;
+    if !operations.is_array() {
+        return Err(mistyped(&operations, "[]handlers.jsonPatchOp"));
+    }
+    let patch: json_patch::Patch =
+        serde_json::from_value(operations).map_err(|e| rejected(&format!("it cannot be read: {e}")))?;
     if patch.0.len() > MAX_OPERATIONS {
         return Err(ApiError::new(
             413,
@@ -41,20 +44,19 @@ pub fn json_patch(doc: &Value, body: &[u8]) -> Result<Value, ApiError> {
         };
         size += copied;
         if size > MAX_DOCUMENT {
-            return Err(unprocessable("the patch copies too much"));
+            return Err(rejected("it copies too much"));
         }
-        json_patch::patch(&mut result, std::slice::from_ref(operation)).map_err(|e| {
-            unprocessable(&format!("the server rejected our request due to an error in our request: {e}"))
-        })?;
+        json_patch::patch(&mut result, std::slice::from_ref(operation))
+            .map_err(|e| rejected(&format!("it does not apply: {e}")))?;
     }
     Ok(result)
 }
 
 /// RFC 7386.
 pub fn merge_patch(doc: &Value, body: &[u8]) -> Result<Value, ApiError> {
-    let (patch, _) = parse_json(body)?;
+    let patch = decode(body)?;
     if !patch.is_object() {
-        return Err(ApiError::bad_request("error decoding patch: a merge patch must be an object"));
+        return Err(mistyped(&patch, "map[string]interface {}"));
     }
     let mut result = doc.clone();
     json_patch::merge(&mut result, &patch);
@@ -78,8 +80,29 @@ pub fn strategic(gvk: Gvk<'_>, doc: &Value, body: &[u8]) -> Result<Value, ApiErr
     merged.map(Value::Object).map_err(ApiError::bad_request)
 }
 
-fn unprocessable(message: &str) -> ApiError {
-    ApiError::new(422, "Invalid", message)
+fn decode(body: &[u8]) -> Result<Value, ApiError> {
+    let parsed = parse_json(body).map(|(value, _)| value);
+    parsed.map_err(|e| ApiError::bad_request(format!("error decoding patch: {}", e.message)))
+}
+
+fn mistyped(value: &Value, wanted: &str) -> ApiError {
+    let found = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    };
+    let why = format!("error decoding patch: json: cannot unmarshal {found} into Go value of type {wanted}");
+    ApiError::bad_request(why)
+}
+
+/// A JSON patch that does not fit. Kubernetes tells clients no more than this.
+fn rejected(why: &str) -> ApiError {
+    tracing::debug!("a JSON patch was refused: {why}");
+    ApiError::new(422, "Invalid", "the server rejected our request due to an error in our request")
+        .with_details(serde_json::json!({}))
 }
 
 /// The size of a value in bytes of JSON.

@@ -64,17 +64,20 @@ impl Registry {
         let name = text(&new, "/metadata/name").to_owned();
         let target = Target { name: name.clone(), ..target.clone() };
         self.check_namespace(&target, &name)?;
-        self.admit_pod(&target, &mut new).await?;
         kinds::default(resource, &mut new);
         schema().normalise(resource.gvk(), &mut new);
         self.check_escalation(&target, None, &new, call)?;
+        // Managers own what the client and the defaults said, not what the server decides.
+        let now = object::time(call.now);
+        let empty = schema().empty(resource.gvk());
+        apply::track(&**resource, Some(&empty), &mut new, &call.manager, "", &now);
+        self.admit_pod(&target, &mut new).await?;
+        kinds::default(resource, &mut new);
         kinds::prepare_create(resource, &mut new);
         // Validated first with what the client gave, so that a mistake is told before a shortage.
         let allocation = self.allocate(resource, None, &mut new)?;
         kinds::validate_create(resource, &new)?;
         schema().normalise(resource.gvk(), &mut new);
-        let now = object::time(call.now);
-        apply::track(&**resource, None, &mut new, &call.manager, "", &now);
         let created = self.insert(&target, new, call).await?;
         if !call.dry_run {
             allocation.keep();

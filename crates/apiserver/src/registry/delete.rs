@@ -42,7 +42,24 @@ const FOREGROUND: &str = "foregroundDeletion";
 const DEFAULT_GRACE: i64 = 30;
 const PERMANENT_NAMESPACES: [&str; 3] = ["default", "kube-system", "kube-public"];
 /// Kinds whose deletion answers the object rather than a `Status`.
-const ANSWERS_OBJECT: [&str; 4] = ["pods", "services", "serviceaccounts", "namespaces"];
+const ANSWERS_OBJECT: [&str; 14] = [
+    "csidrivers",
+    "csinodes",
+    "namespaces",
+    "persistentvolumeclaims",
+    "persistentvolumes",
+    "pods",
+    "podtemplates",
+    "replicationcontrollers",
+    "resourcequotas",
+    "serviceaccounts",
+    "services",
+    "storageclasses",
+    "volumeattachments",
+    "volumeattributesclasses",
+];
+/// Kinds whose dependents stay unless the request says otherwise.
+const ORPHANS_BY_DEFAULT: [&str; 2] = ["jobs", "replicationcontrollers"];
 
 impl DeleteOptions {
     /// Reads the options object of a request's body.
@@ -50,7 +67,11 @@ impl DeleteOptions {
         let propagation = propagation(text(value, "/propagationPolicy"))?;
         let orphan = value.get("orphanDependents").and_then(Value::as_bool);
         if propagation.is_some() && orphan.is_some() {
-            return Err(ApiError::bad_request("orphanDependents and deletionPropagation cannot be both set"));
+            let message = format!(
+                "Invalid value: {:?}: orphanDependents and deletionPropagation cannot be both set",
+                text(value, "/propagationPolicy")
+            );
+            return Err(refuse("FieldValueInvalid", message));
         }
         let old_style =
             orphan.map(|orphan| if orphan { Propagation::Orphan } else { Propagation::Background });
@@ -65,6 +86,10 @@ impl DeleteOptions {
     }
 }
 
+fn refuse(reason: &'static str, message: String) -> ApiError {
+    ApiError::invalid_options("DeleteOptions", reason, "propagationPolicy", message)
+}
+
 /// Negative grace means at once, as in Kubernetes.
 pub fn grace(seconds: Option<i64>) -> Result<Option<i64>, ApiError> {
     Ok(seconds.map(|s| if s < 0 { 1 } else { s }))
@@ -77,9 +102,10 @@ pub fn propagation(text: &str) -> Result<Option<Propagation>, ApiError> {
         "Foreground" => Propagation::Foreground,
         "Orphan" => Propagation::Orphan,
         other => {
-            return Err(ApiError::bad_request(format!(
-                "invalid propagationPolicy {other:?}: must be Background, Foreground or Orphan"
-            )));
+            let message = format!(
+                "Unsupported value: {other:?}: supported values: \"Foreground\", \"Background\", \"Orphan\", \"nil\""
+            );
+            return Err(refuse("FieldValueNotSupported", message));
         }
     }))
 }
@@ -190,31 +216,28 @@ fn check_preconditions(target: &Target, options: &DeleteOptions, object: &Value)
         Some(wanted) if wanted != found => {
             let why = format!(
                 "the {short} in the precondition ({wanted}) does not match the {short} in record ({found}). \
-                 The object might have been deleted and then recreated"
+                 The object might have been {what}"
             );
-            let why = match what {
-                "uid" => why,
-                _ => format!(
-                    "Precondition failed: ResourceVersion in precondition: {wanted}, ResourceVersion in object \
-                     meta: {found}"
-                ),
-            };
-            Err(ApiError::conflict(resource.group, resource.plural, &target.name, &why))
+            Err(ApiError::conflict(resource.group, resource.kind, &target.name, &why))
         }
         _ => Ok(()),
     };
-    check("uid", "UID", &options.uid, text(object, "/metadata/uid"))?;
-    check("resourceVersion", "ResourceVersion", &options.resource_version, resource_version(object))
+    check("deleted and then recreated", "UID", &options.uid, text(object, "/metadata/uid"))?;
+    check("modified", "ResourceVersion", &options.resource_version, resource_version(object))
 }
 
 fn plan(resource: &Resource, old: &Value, options: &DeleteOptions, now: Timestamp) -> Plan {
     if resource.group.is_empty() && resource.plural == "namespaces" {
         return plan_namespace(old, now);
     }
-    let mut wanted = finalizers_after(old, options.propagation);
+    let default = ORPHANS_BY_DEFAULT.contains(&resource.plural).then_some(Propagation::Orphan);
+    let undecided = !finalizers(old).iter().any(|f| f == ORPHAN || f == FOREGROUND);
+    let propagation = options.propagation.or(default.filter(|_| undecided));
+    let mut wanted = finalizers_after(old, propagation);
     if is_definition(resource) && !is_being_deleted(old) {
+        wanted = finalizers(old);
+        wanted.retain(|finalizer| finalizer != keeper::CLEANUP);
         wanted.push(keeper::CLEANUP.to_owned());
-        wanted.dedup();
     }
     let mut marked = old.clone();
     set_finalizers(&mut marked, wanted.clone());
@@ -237,6 +260,7 @@ fn plan(resource: &Resource, old: &Value, options: &DeleteOptions, now: Timestam
         let mut status = marked["status"].take();
         names::put(&mut status, &time(now), "Terminating", true, "InstanceDeletionPending", message);
         marked["status"] = status;
+        set_metadata(&mut marked, "deletionGracePeriodSeconds", None);
     }
     if marked == *old { Plan::Wait } else { Plan::Mark(marked) }
 }

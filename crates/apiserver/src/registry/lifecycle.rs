@@ -44,7 +44,10 @@ pub fn match_target(target: &Target, object: &mut Value) -> Result<(), ApiError>
         return Ok(());
     }
     if name.is_empty() {
-        set_metadata(object, "name", Some(target.name.as_str().into()));
+        return Err(ApiError::bad_request(format!(
+            "the name of the object ({} based on URL) was undeterminable: name must be provided",
+            target.name
+        )));
     } else if name != target.name {
         return Err(ApiError::bad_request(format!(
             "the name of the object ({name}) does not match the name on the URL ({})",
@@ -63,8 +66,12 @@ pub fn check_kind(resource: &Resource, object: &mut Value) -> Result<(), ApiErro
     if version.is_empty() {
         fields.insert("apiVersion".into(), expected.as_str().into());
     } else if version != expected {
+        let kind = fields.get("kind").and_then(Value::as_str).filter(|kind| !kind.is_empty());
+        let (kind, short) = (kind.unwrap_or(resource.kind), version.rsplit('/').next().unwrap_or_default());
         return Err(ApiError::bad_request(format!(
-            "the API version in the data ({version}) does not match the expected API version ({expected})"
+            "{kind} in version \"{short}\" cannot be handled as a {}: no kind \"{kind}\" is registered for version \
+             \"{version}\" in scheme \"pkg/runtime/scheme.go:111\"",
+            resource.kind
         )));
     }
     let kind = fields.get("kind").and_then(Value::as_str).unwrap_or_default();
@@ -72,8 +79,9 @@ pub fn check_kind(resource: &Resource, object: &mut Value) -> Result<(), ApiErro
         fields.insert("kind".into(), resource.kind.into());
     } else if kind != resource.kind {
         return Err(ApiError::bad_request(format!(
-            "{kind} in version \"{expected}\" cannot be handled as a {}: the kind in the data does not match",
-            resource.kind
+            "{kind} in version \"{}\" cannot be handled as a {}: no kind \"{kind}\" is registered for version \
+             \"{expected}\" in scheme \"pkg/runtime/scheme.go:111\"",
+            resource.version, resource.kind
         )));
     }
     Ok(())
@@ -129,8 +137,10 @@ pub fn check_finalizers(target: &Target, old: &Value, new: &Value) -> Result<(),
     if added.is_empty() {
         return Ok(());
     }
+    let listed: Vec<String> = added.iter().map(|finalizer| format!("{finalizer:?}")).collect();
     let message = format!(
-        "Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers {added:?}"
+        "Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
+        listed.join(", ")
     );
     let cause = Cause { reason: "FieldValueForbidden", message, field: "metadata.finalizers".into() };
     let resource = &target.resource;
@@ -184,7 +194,8 @@ mod tests {
         let refused = |mut object: Value| match_target(&target, &mut object).unwrap_err().message;
         assert_eq!(
             refused(json!({"apiVersion": "v2"})),
-            "the API version in the data (v2) does not match the expected API version (v1)"
+            "ConfigMap in version \"v2\" cannot be handled as a ConfigMap: no kind \"ConfigMap\" is registered for \
+             version \"v2\" in scheme \"pkg/runtime/scheme.go:111\""
         );
         assert!(refused(json!({"kind": "Pod"})).contains("cannot be handled as a ConfigMap"));
         assert!(
@@ -194,8 +205,9 @@ mod tests {
             refused(json!({"metadata": {"name": "d"}})),
             "the name of the object (d) does not match the name on the URL (c)"
         );
-        let mut object = json!({});
+        assert!(refused(json!({})).ends_with("was undeterminable: name must be provided"));
+        let mut object = json!({"metadata": {"name": "c"}});
         match_target(&target, &mut object).unwrap();
-        assert_eq!(object["metadata"], json!({"namespace": "a", "name": "c"}));
+        assert_eq!(object["metadata"], json!({"name": "c", "namespace": "a"}));
     }
 }

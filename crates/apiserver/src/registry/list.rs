@@ -96,9 +96,12 @@ fn moment(version: &str, matching: &str, limit: usize) -> Result<Moment, ApiErro
             "Forbidden: resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
         )),
         "Exact" => Ok(Moment::Exactly(revision)),
-        other => Err(refuse_match(&format!(
-            "Unsupported value: \"{other}\": supported values: \"Exact\", \"NotOlderThan\", \"\""
-        ))),
+        other => Err(ApiError::invalid_options(
+            "ListOptions",
+            "FieldValueNotSupported",
+            "resourceVersionMatch",
+            format!("Unsupported value: \"{other}\": supported values: \"Exact\", \"NotOlderThan\", \"\""),
+        )),
     }
 }
 
@@ -118,7 +121,12 @@ pub fn parse_revision(version: &str) -> Result<u64, ApiError> {
     }
     version
         .parse()
-        .map_err(|_| ApiError::bad_request(format!("Invalid value: \"{version}\": resource version")))
+        .map_err(|_| {
+            ApiError::bad_request(format!(
+                "invalid resource version: resourceVersion: Invalid value: {version:?}: strconv.ParseUint: parsing \
+                 {version:?}: invalid syntax"
+            ))
+        })
 }
 
 fn write_token(revision: u64, key: &str) -> String {
@@ -126,8 +134,12 @@ fn write_token(revision: u64, key: &str) -> String {
 }
 
 fn read_token(token: &str) -> Result<(u64, String), ApiError> {
-    let invalid = || ApiError::bad_request("continue key is not valid");
-    let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| invalid())?;
+    let invalid = || ApiError::bad_request("invalid continue token: continue key is not valid");
+    let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| {
+        let at = token.len() / 4 * 4;
+        let why = "invalid continue token: continue key is not valid: illegal base64 data at input byte";
+        ApiError::bad_request(format!("{why} {at}"))
+    })?;
     let value: Value = serde_json::from_slice(&bytes).map_err(|_| invalid())?;
     let revision = value["rv"].as_u64().ok_or_else(invalid)?;
     let start = value["start"].as_str().ok_or_else(invalid)?;

@@ -1,6 +1,7 @@
 //! Generic handlers for every built-in resource: the rules of reading and writing objects, apart
 //! from how they arrive and leave.
 
+mod autoscaler;
 pub mod create;
 pub mod delete;
 pub(crate) mod lifecycle;
@@ -184,7 +185,7 @@ impl Registry {
         let found: Vec<String> = duplicates.iter().cloned().chain(unknown).collect();
         match call.validation {
             FieldValidation::Strict if !found.is_empty() => {
-                let (kind, version) = (gvk.kind, gvk.api_version());
+                let (kind, version) = (gvk.kind, gvk.version);
                 Err(ApiError::bad_request(format!(
                     "{kind} in version \"{version}\" cannot be handled as a {kind}: strict decoding error: {}",
                     found.join(", ")

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::autoscaler;
 use super::object::{stamp, text};
 use crate::custom::Custom;
 use crate::schema::{Resource, schema};
@@ -30,6 +31,10 @@ fn is_new_event(resource: &Resource) -> bool {
     resource.group == "events.k8s.io" && resource.plural == "events"
 }
 
+fn is_autoscaler(resource: &Resource) -> bool {
+    resource.group == "autoscaling" && resource.plural == "horizontalpodautoscalers"
+}
+
 /// Whether stored bytes can be answered as they are.
 pub fn answers_as_stored(resource: &Resource) -> bool {
     let versions = schema().resources().iter();
@@ -42,6 +47,8 @@ pub fn answers_as_stored(resource: &Resource) -> bool {
 pub fn to_stored(resource: &Resource, object: Value) -> Value {
     if is_new_event(resource) {
         stamp(stored_as(resource), rename(object, &EVENT_FIELDS, false))
+    } else if is_autoscaler(resource) {
+        autoscaler::to_v2(object)
     } else {
         object
     }
@@ -54,6 +61,10 @@ pub fn from_stored(resource: &Resource, object: Value) -> Value {
     }
     if let Some(custom) = &resource.custom {
         return from_stored_custom(resource, custom, object);
+    }
+    if is_autoscaler(resource) {
+        let of_version = if resource.version == "v1" { autoscaler::to_v1 } else { autoscaler::to_v2 };
+        return stamp(resource, of_version(object));
     }
     if text(&object, "/kind") == resource.kind && text(&object, "/apiVersion") == resource.api_version() {
         return object;

@@ -42,7 +42,22 @@ pub(super) enum Tracking {
 /// Kinds that an update may create.
 const CREATED_BY_UPDATE: [&str; 4] = ["endpoints", "events", "leases", "services"];
 /// Kinds whose updates must say which version they change.
-const NEEDS_VERSION: [&str; 2] = ["customresourcedefinitions", "leases"];
+const NEEDS_VERSION: [&str; 14] = [
+    "customresourcedefinitions",
+    "csidrivers",
+    "csinodes",
+    "csistoragecapacities",
+    "leases",
+    "mutatingadmissionpolicies",
+    "mutatingadmissionpolicybindings",
+    "mutatingwebhookconfigurations",
+    "poddisruptionbudgets",
+    "runtimeclasses",
+    "validatingadmissionpolicies",
+    "validatingadmissionpolicybindings",
+    "validatingwebhookconfigurations",
+    "volumeattachments",
+];
 
 impl Registry {
     /// Replaces the object, or with a subresource the part that it stands for.
@@ -61,10 +76,10 @@ impl Registry {
         if matches!(wanted.as_str(), "" | "0") && needs_version(resource) {
             let cause = Cause {
                 reason: "FieldValueInvalid",
-                message: "Invalid value: 0x0: must be specified for an update".into(),
+                message: "Invalid value: 0: must be specified for an update".into(),
                 field: "metadata.resourceVersion".into(),
             };
-            return Err(ApiError::invalid(resource.group, resource.kind, &target.name, vec![cause]));
+            return Err(ApiError::invalid(resource.group, resource.plural, &target.name, vec![cause]));
         }
         let creates = CREATED_BY_UPDATE.contains(&resource.plural) && target.subresource.is_empty();
         if creates && matches!(wanted.as_str(), "" | "0") && self.read(target).is_err() {
@@ -103,7 +118,8 @@ impl Registry {
             }
             lifecycle::match_target(target, &mut new)?;
             call.warnings.clear();
-            self.check_fields(resource, &mut new, &[], call)?;
+            let patched = new.clone();
+            self.check_fields(resource, &mut new, &[], call).map_err(|e| in_patch(e, &patched))?;
             kinds::default(resource, &mut new);
             Ok((new, Tracking::Update))
         };
@@ -200,6 +216,10 @@ impl Registry {
         self.check_escalation(target, Some(old), &new, call)?;
         // Before the comparisons with the old object, and again for what they change.
         schema().normalise(resource.gvk(), &mut new);
+        if tracking == Tracking::Update {
+            let (manager, now) = (call.manager.as_str(), time(call.now));
+            apply::track(&**resource, Some(old), &mut new, manager, &target.subresource, &now);
+        }
         let allocation = match target.subresource.as_str() {
             "" => Some(self.allocate(resource, Some(old), &mut new)?),
             _ => None,
@@ -208,10 +228,6 @@ impl Registry {
         lifecycle::check_finalizers(target, old, &new)?;
         kinds::validate_update(resource, &target.subresource, old, &new)?;
         schema().normalise(resource.gvk(), &mut new);
-        if tracking == Tracking::Update {
-            let (manager, now) = (call.manager.as_str(), time(call.now));
-            apply::track(&**resource, Some(old), &mut new, manager, &target.subresource, &now);
-        }
         let mut new = stamp(resource, new);
         if new == *old {
             return Ok(new);
@@ -241,6 +257,17 @@ impl Registry {
 
 fn needs_version(resource: &Resource) -> bool {
     resource.custom.is_some() || NEEDS_VERSION.contains(&resource.plural)
+}
+
+/// Strictness about a patch is told as a mistake in the patch, which is shown as what it leads to.
+fn in_patch(error: ApiError, patched: &Value) -> ApiError {
+    let start = format!(" cannot be handled as a {}: ", text(patched, "/kind"));
+    let Some(at) = error.message.find(&start).map(|at| at + start.len()) else { return error };
+    let mut shown = patched.clone();
+    set_metadata(&mut shown, "managedFields", None);
+    let message = format!("Invalid value: {:?}: {}", shown.to_string(), &error.message[at..]);
+    let cause = Cause { reason: "FieldValueInvalid", message, field: "patch".into() };
+    ApiError::invalid("", "", "", vec![cause])
 }
 
 /// Whether nothing holds an object any more that was asked to go.

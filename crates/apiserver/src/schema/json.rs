@@ -17,7 +17,8 @@ pub fn parse_json(body: &[u8]) -> Result<(Value, Vec<String>), ApiError> {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let parsed = Node(&mut state).deserialize(&mut deserializer);
     let value = parsed.and_then(|value| deserializer.end().map(|()| value)).map_err(|e| {
-        ApiError::bad_request(format!("error decoding the request body: json parse error: {e}"))
+        let why = if e.is_eof() { "unexpected end of JSON input".to_owned() } else { e.to_string() };
+        ApiError::bad_request(why)
     })?;
     Ok((value, state.duplicates))
 }

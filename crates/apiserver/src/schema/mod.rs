@@ -19,7 +19,6 @@ use crate::error::ApiError;
 pub(crate) use check::format_time;
 pub(crate) use intern::{intern, intern_all};
 pub use json::parse_json;
-pub(crate) use resources::ALL as ALL_VERBS;
 pub use resources::{Resource, Subresource};
 pub use types::{Field, ListKind, Ty, Type, TypeId};
 
@@ -131,6 +130,17 @@ impl Schema {
         if let (Some(ty), Some(metadata)) = (self.metadata(), obj.get_mut("metadata")) {
             normalise::normalise(self, ty, metadata);
         }
+    }
+
+    /// An object of a kind with nothing in it, as Go encodes it.
+    pub fn empty(&self, gvk: Gvk<'_>) -> Value {
+        let mut map = serde_json::Map::new();
+        map.insert("kind".to_owned(), gvk.kind.into());
+        map.insert("apiVersion".to_owned(), gvk.api_version().into());
+        if let Some(ty) = self.type_of(gvk) {
+            map.extend(normalise::empty_struct(self, ty));
+        }
+        Value::Object(map)
     }
 
     /// Gives `obj` the shape that Kubernetes would give it on encoding: fields in order, empty values

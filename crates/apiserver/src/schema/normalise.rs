@@ -54,6 +54,24 @@ fn absent(field: &Field) -> Option<Value> {
     }
 }
 
+/// What Go encodes of a kind's empty struct, nulls of lists and maps included: fields that are always there.
+pub(super) fn empty_struct(schema: &Schema, ty: &Type) -> Map<String, Value> {
+    let mut map = Map::new();
+    for field in schema.fields(ty) {
+        let value = match &field.ty {
+            _ if field.pointer || field.omit_zero => continue,
+            Ty::Struct(id) => Value::Object(empty_struct(schema, schema.get(*id))),
+            _ if field.omit_empty => continue,
+            Ty::List(_) | Ty::Map(_) | Ty::Values | Ty::Bytes | Ty::Time | Ty::MicroTime | Ty::Raw => {
+                Value::Null
+            }
+            ty => zero(ty),
+        };
+        map.insert(field.name.to_owned(), value);
+    }
+    map
+}
+
 fn inner(schema: &Schema, ty: &Ty, value: &mut Value) {
     match (ty, value) {
         (Ty::Struct(id), Value::Object(map)) => structure(schema, schema.get(*id), map),

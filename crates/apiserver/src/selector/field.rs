@@ -30,7 +30,6 @@ const FIELDS: &[(&str, &str, &[&str])] = &[
     ("", "Service", &["spec.clusterIP", "spec.type"]),
     ("", "Event", EVENT_FIELDS),
     ("events.k8s.io", "Event", EVENT_FIELDS),
-    ("apps", "ReplicaSet", &["status.replicas"]),
     ("batch", "Job", &["status.successful"]),
     ("certificates.k8s.io", "CertificateSigningRequest", &["spec.signerName"]),
 ];
@@ -125,6 +124,10 @@ fn supported(res: &Resource, field: &str) -> Result<String, ApiError> {
         return Ok(field.into_owned());
     }
     let why = match res.kind {
+        _ if own.is_none() && res.custom.is_none() => {
+            let known = "only \"metadata.name\", \"metadata.namespace\"";
+            format!("{field:?} is not a known field selector: {known}")
+        }
         "Job" => format!("field label {field:?} not supported for Job"),
         _ => format!("field label not supported: {field}"),
     };

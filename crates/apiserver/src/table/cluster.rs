@@ -321,22 +321,6 @@ pub const CLAIMS: &[Column] = &[
 pub const RUNTIME_CLASSES: &[Column] =
     &[NAME, Column::string("Handler", "Configuration of the runtime", |o, _| text(o, "handler").into()), AGE];
 
-pub const AUTOSCALERS: &[Column] = &[
-    NAME,
-    Column::string("Reference", "What is scaled", |o, _| {
-        format!("{}/{}", text(o, "spec.scaleTargetRef.kind"), text(o, "spec.scaleTargetRef.name")).into()
-    }),
-    Column::string("Targets", "Metrics to keep to", |o, _| {
-        let metrics = list(o, "spec.metrics");
-        let names: Vec<&str> = metrics.iter().map(|m| text(m, "type")).collect();
-        or_none(&names.join(","))
-    }),
-    Column::string("MinPods", "Least pods", |o, _| scalar(o, "spec.minReplicas", "<unset>")),
-    Column::string("MaxPods", "Most pods", |o, _| int(o, "spec.maxReplicas").into()),
-    Column::string("Replicas", "Pods there are", |o, _| int(o, "status.currentReplicas").into()),
-    AGE,
-];
-
 /// Configurations of admission webhooks.
 pub const WEBHOOKS: &[Column] =
     &[NAME, Column::integer("Webhooks", "Number of webhooks", |o, _| list(o, "webhooks").len().into()), AGE];

@@ -6,6 +6,7 @@ mod column;
 mod custom;
 mod network;
 mod pods;
+mod resources;
 #[cfg(test)]
 mod tests;
 mod workloads;
@@ -56,7 +57,7 @@ const TABLES: &[(&str, &str, &[Column])] = &[
     ("apps", "ControllerRevision", workloads::REVISIONS),
     ("batch", "Job", workloads::JOBS),
     ("batch", "CronJob", workloads::CRON_JOBS),
-    ("autoscaling", "HorizontalPodAutoscaler", cluster::AUTOSCALERS),
+    ("autoscaling", "HorizontalPodAutoscaler", resources::AUTOSCALERS),
     ("coordination.k8s.io", "Lease", cluster::LEASES),
     ("discovery.k8s.io", "EndpointSlice", network::ENDPOINT_SLICES),
     (NETWORKING, "Ingress", network::INGRESSES),
@@ -68,7 +69,12 @@ const TABLES: &[(&str, &str, &[Column])] = &[
     (RBAC, "RoleBinding", cluster::ROLE_BINDINGS),
     (RBAC, "ClusterRoleBinding", cluster::ROLE_BINDINGS),
     ("scheduling.k8s.io", "PriorityClass", cluster::PRIORITY_CLASSES),
+    ("", "ResourceQuota", resources::QUOTAS),
+    (STORAGE, "CSIDriver", resources::CSI_DRIVERS),
+    (STORAGE, "CSINode", resources::CSI_NODES),
     (STORAGE, "StorageClass", cluster::STORAGE_CLASSES),
+    (STORAGE, "VolumeAttachment", resources::ATTACHMENTS),
+    (STORAGE, "VolumeAttributesClass", resources::ATTRIBUTES_CLASSES),
     ("certificates.k8s.io", "CertificateSigningRequest", cluster::SIGNING_REQUESTS),
     ("node.k8s.io", "RuntimeClass", cluster::RUNTIME_CLASSES),
     ("apiregistration.k8s.io", "APIService", network::API_SERVICES),

@@ -116,14 +116,18 @@ impl Client {
         Self { tls: TlsConnector::from(Arc::new(config)), address }
     }
 
-    pub async fn send(&self, request: Request<Full<Bytes>>) -> Result<http::Response<Incoming>, String> {
+    /// A connection of one's own.
+    pub async fn connect(&self) -> Result<http1::SendRequest<Full<Bytes>>, String> {
         let socket = TcpStream::connect(self.address).await.map_err(|e| e.to_string())?;
         let name = ServerName::IpAddress(self.address.ip().into());
         let stream = self.tls.connect(name, socket).await.map_err(|e| e.to_string())?;
-        let (mut sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
         tokio::spawn(connection.with_upgrades());
-        sender.send_request(request).await.map_err(|e| e.to_string())
+        Ok(sender)
+    }
+
+    pub async fn send(&self, request: Request<Full<Bytes>>) -> Result<http::Response<Incoming>, String> {
+        self.connect().await?.send_request(request).await.map_err(|e| e.to_string())
     }
 
     pub async fn call(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Bytes) -> Answer {
