@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use common::*;
 use daymark_node::NodeConfig;
+use daymark_node::env::TokenAsk;
 use daymark_node::env::dns::Resolver;
 use daymark_node::env::vars::{Data, Kind};
 use daymark_node::pod::context::{Clock, Cluster, WriteError};
@@ -41,6 +42,16 @@ impl Cluster for Paper {
         let data = Data::from([("greeting".into(), b"hello".to_vec())]);
         Ok((name == "words").then(|| Arc::new(data)))
     }
+
+    async fn token(&self, _: &Pod, _: &TokenAsk) -> Result<String, String> {
+        Ok("a token".into())
+    }
+
+    fn tokens_due(&self, _: &str) -> Option<tokio::time::Instant> {
+        None
+    }
+
+    fn forget_pod(&self, _: &str) {}
 
     async fn write_status(&self, _: &Pod, status: &PodStatus) -> Result<(), WriteError> {
         *self.status.lock().expect("lock") = status.clone();
