@@ -15,6 +15,7 @@ use super::route::App;
 use super::watch;
 use crate::access::{Attributes, Identity, review};
 use crate::error::ApiError;
+use crate::kinds;
 use crate::proxy;
 use crate::registry::delete::{Deleted, grace, propagation};
 use crate::registry::list::{ListQuery, Listed};
@@ -62,7 +63,7 @@ pub async fn handle(
     let asked = Asked { app, identity, target, query, headers: parts.headers, format };
     if verb == Verb::Watch {
         let shutdown = app.shutdown.clone();
-        let deprecated = deprecation(asked.resource());
+        let deprecated = kinds::deprecation(asked.resource());
         let mut response =
             watch::respond(&app.registry, asked.target, &asked.query, format, shutdown).await?;
         respond::warn(&mut response, deprecated);
@@ -72,19 +73,10 @@ pub async fn handle(
         Method::GET | Method::HEAD => Bytes::new(),
         _ => body::read(incoming).await?,
     };
-    let deprecated = deprecation(asked.resource());
+    let deprecated = kinds::deprecation(asked.resource());
     let mut response = asked.answer(verb, &body).await.unwrap_or_else(|e| respond::error(&e));
     respond::warn_first(&mut response, deprecated);
     Ok(response)
-}
-
-/// What users of a kind that Kubernetes has deprecated are warned of.
-fn deprecation(resource: &Resource) -> &'static [&'static str] {
-    match (resource.group, resource.plural) {
-        ("", "endpoints") => &["v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"],
-        ("", "componentstatuses") => &["v1 ComponentStatus is deprecated in v1.19+"],
-        _ => &[],
-    }
 }
 
 impl Asked<'_> {

@@ -40,6 +40,15 @@ use serde_json::Value;
 use self::field::Errors;
 use crate::{error::ApiError, schema::Resource};
 
+/// What users of a kind that Kubernetes has deprecated are warned of.
+pub fn deprecation(resource: &Resource) -> &'static [&'static str] {
+    match (resource.group, resource.plural) {
+        ("", "endpoints") => &["v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"],
+        ("", "componentstatuses") => &["v1 ComponentStatus is deprecated in v1.19+"],
+        _ => &[],
+    }
+}
+
 /// Fills in what the client left out, as Kubernetes does after decoding; doing so twice changes nothing.
 pub fn default(res: &Resource, obj: &mut Value) {
     match &res.custom {

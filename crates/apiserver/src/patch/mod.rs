@@ -23,6 +23,9 @@ pub fn json_patch(doc: &Value, body: &[u8]) -> Result<Value, ApiError> {
     if !operations.is_array() {
         return Err(mistyped(&operations, "[]handlers.jsonPatchOp"));
     }
+    if let Some(other) = operations.as_array().and_then(|all| all.iter().find(|one| !one.is_object())) {
+        return Err(mistyped(other, "handlers.jsonPatchOp"));
+    }
     let patch: json_patch::Patch =
         serde_json::from_value(operations).map_err(|e| rejected(&format!("it cannot be read: {e}")))?;
     if patch.0.len() > MAX_OPERATIONS {
