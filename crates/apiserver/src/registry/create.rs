@@ -48,6 +48,7 @@ impl Registry {
         if target.resource.plural == "customresourcedefinitions" {
             call.warnings.extend(definition::warnings(&body));
         }
+        call.warnings.extend(kinds::inert(&target.resource).map(str::to_owned));
         let generated = text(&body, "/metadata/name").is_empty();
         for _ in 1..NAME_ATTEMPTS {
             match self.create_once(target, body.clone(), call).await {
