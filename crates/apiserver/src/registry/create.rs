@@ -73,7 +73,6 @@ impl Registry {
         let empty = schema().empty(resource.gvk());
         apply::track(&**resource, Some(&empty), &mut new, &call.manager, "", &now);
         self.admit_pod(&target, &mut new).await?;
-        kinds::default(resource, &mut new);
         kinds::prepare_create(resource, &mut new);
         // Validated first with what the client gave, so that a mistake is told before a shortage.
         let allocation = self.allocate(resource, None, &mut new)?;

@@ -10,6 +10,7 @@ use super::object::{self, text};
 use super::{Registry, storage};
 use crate::error::ApiError;
 use crate::http::request::Target;
+use crate::kinds;
 use crate::schema::schema;
 
 const DEFAULT: &str = "default";
@@ -52,6 +53,8 @@ impl Registry {
         if let (false, Some(secrets)) = (own, account["imagePullSecrets"].as_array()) {
             pod["spec"]["imagePullSecrets"] = json!(secrets);
         }
+        // What was added has defaults too.
+        kinds::default(resource, pod);
         if text(&account["metadata"]["annotations"], &format!("/{}", ENFORCE.replace('/', "~1"))) == "true" {
             let refuse = |why: String| ApiError::forbidden("", "pods", text(pod, "/metadata/name"), &why);
             check_secrets(&account, &pod["spec"]).map_err(refuse)?;
