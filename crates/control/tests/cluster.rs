@@ -149,6 +149,21 @@ async fn custom_resources_own_are_owned_and_go_with_their_namespace() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_owner_is_looked_for_once_its_kind_is_defined() {
+    let cluster = Cluster::start().await;
+    let owner = "{apiVersion: example.org/v1, kind: Boat, name: tug, uid: 3f2c}";
+    let cargo = format!(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: cargo, ownerReferences: [{owner}]}}\ndata: {{}}\n"
+    );
+    cluster.apply(&cargo).await;
+    cluster.kubectl("create deployment settle --image=web").await;
+    cluster.until("get replicasets -o name", |said| said.contains("settle")).await;
+    assert!(cluster.kubectl("get configmaps -o name").await.contains("cargo"));
+    cluster.apply(DEFINITION).await;
+    cluster.until("get configmaps -o name", |said| !said.contains("cargo")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_dead_nodes_pods_are_replaced() {
     let cluster = Cluster::start().await;
     let alive = cluster.node("n1", 1).await;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
+use anyhow::anyhow;
 use futures::StreamExt;
 use http::Method;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -14,7 +15,7 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::task::{AbortHandle, JoinSet};
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::decide::{Step, decide};
 use super::graph::{Graph, Object, Presence, Resource};
@@ -93,11 +94,11 @@ pub async fn run(client: Client, input: Input, mut news: UnboundedReceiver<News>
             _ = discovery.tick() => collector.discover().await,
             () = tokio::time::sleep(wake) => {}
         }
-        let mut kinds_changed = false;
         for item in batch.drain(..) {
-            kinds_changed |= collector.take(item);
+            collector.take(item);
         }
-        if kinds_changed {
+        // One look once the first lists are there, not one for each definition in them.
+        if collector.kinds_may_differ && collector.unsynced.is_empty() {
             collector.discover().await;
         }
         collector.work();
@@ -112,6 +113,8 @@ struct Collector {
     watches: JoinSet<()>,
     handles: BTreeMap<Resource, AbortHandle>,
     unsynced: BTreeSet<Resource>,
+    /// A CustomResourceDefinition was seen since kinds were last looked for.
+    kinds_may_differ: bool,
     ready: BTreeSet<String>,
     running: BTreeSet<String>,
     again: BTreeSet<String>,
@@ -128,6 +131,7 @@ impl Collector {
             watches: JoinSet::new(),
             handles: BTreeMap::new(),
             unsynced: BTreeSet::new(),
+            kinds_may_differ: false,
             ready: BTreeSet::new(),
             running: BTreeSet::new(),
             again: BTreeSet::new(),
@@ -137,6 +141,7 @@ impl Collector {
 
     /// Starts watches of kinds that appeared and stops those of kinds that went.
     async fn discover(&mut self) {
+        self.kinds_may_differ = false;
         let discovery = match Discovery::new(self.client.clone()).run_aggregated().await {
             Ok(discovery) => discovery,
             Err(error) => {
@@ -157,6 +162,7 @@ impl Collector {
             let stays = found.contains_key(resource);
             if !stays {
                 handle.abort();
+                self.unsynced.remove(resource);
             }
             stays
         });
@@ -168,16 +174,17 @@ impl Collector {
             self.handles.insert(resource.clone(), self.watches.spawn(task));
             self.unsynced.insert(resource.clone());
         }
+        if found.keys().any(|resource| !self.kinds.contains_key(resource)) {
+            // Owners of kinds that were unknown can be looked for now.
+            self.retries.values_mut().for_each(|(when, _)| *when = Instant::now());
+        }
         self.kinds = found;
     }
 
-    /// True if the set of kinds may have changed.
-    fn take(&mut self, news: News) -> bool {
-        let mut kinds_changed = false;
+    fn take(&mut self, news: News) {
         let touched = match news {
             News::Seen(object) => {
-                kinds_changed =
-                    object.resource.plural == "customresourcedefinitions" && self.unsynced.is_empty();
+                self.kinds_may_differ |= object.resource.plural == "customresourcedefinitions";
                 self.graph.seen(object)
             }
             News::Gone(uid) => self.graph.gone(&uid),
@@ -197,7 +204,6 @@ impl Collector {
         for uid in touched {
             self.touch(uid);
         }
-        kinds_changed
     }
 
     fn touch(&mut self, uid: String) {
@@ -251,11 +257,9 @@ impl Collector {
             self.running.insert(uid.clone());
             let (client, kinds, input) = (self.client.clone(), self.kinds.clone(), self.input.clone());
             tokio::spawn(async move {
-                let outcome = perform(&client, &kinds, steps).await;
-                let (learnt, failed) = match outcome {
-                    Ok(learnt) => (learnt, None),
-                    Err(error) => (None, Some(error.to_string())),
-                };
+                let mut learnt = None;
+                let failed =
+                    perform(&client, &kinds, steps, &mut learnt).await.err().map(|e| format!("{e:#}"));
                 let _ = input.0.send(News::Done { uid, learnt, failed });
             });
         }
@@ -273,28 +277,33 @@ async fn feed(client: Client, kind: ApiResource, resource: Resource, input: Inpu
     }
 }
 
-type Learnt = Option<(String, Presence)>;
-
+/// Takes every step that can be taken; the error is of the last that could not.
 async fn perform(
     client: &Client,
     kinds: &BTreeMap<Resource, ApiResource>,
     steps: Vec<Step>,
-) -> kube::Result<Learnt> {
-    let mut learnt = None;
+    learnt: &mut Option<(String, Presence)>,
+) -> anyhow::Result<()> {
+    let mut outcome = Ok(());
     for step in steps {
         match step {
             Step::Verify { of, owner } => {
                 let kind =
                     kinds.values().find(|k| k.api_version == owner.api_version && k.kind == owner.kind);
                 let Some(kind) = kind else {
-                    // A kind nobody knows: its objects can't be known to be gone.
-                    warn!(object = %of.name, kind = %owner.kind, "owner of an unknown kind; leaving the object alone");
+                    // Its objects can't be known to be gone, until somebody defines it.
+                    outcome = Err(anyhow!(
+                        "{} is owned by {} {}, of an unknown kind",
+                        of.name,
+                        owner.kind,
+                        owner.name
+                    ));
                     continue;
                 };
                 let resource =
                     Resource { api_version: kind.api_version.clone(), plural: kind.plural.clone() };
                 let presence = verify(client, &of, &resource, &owner.name, &owner.uid).await?;
-                learnt = Some((owner.uid, presence));
+                *learnt = Some((owner.uid, presence));
             }
             Step::Delete { object, policy } => {
                 let options = json!({
@@ -315,7 +324,7 @@ async fn perform(
             }
         }
     }
-    Ok(learnt)
+    outcome
 }
 
 /// Owners are of the object's namespace, or of none; the kind's own path tells which.
