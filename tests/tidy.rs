@@ -99,6 +99,38 @@ fn dependencies_are_justified() {
     assert!(wrong.is_empty(), "dependencies without a reason behind a #: {wrong:#?}");
 }
 
+#[test]
+fn what_proves_a_rule_exists() {
+    let cases = root().join("crates/plan/tests/cases");
+    let tests: BTreeSet<String> = sources()
+        .iter()
+        .filter_map(|path| fs::read_to_string(path).ok())
+        .flat_map(|text| text.split("fn ").skip(1).filter_map(name_of).collect::<Vec<_>>())
+        .collect();
+    let document = fs::read_to_string(root().join("docs/semantics.md")).expect("docs/semantics.md");
+    let rows: Vec<Vec<&str>> = document
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| rule"))
+        .map(|line| line.trim_matches('|').split('|').collect())
+        .collect();
+    assert!(rows.len() > 30, "the tables are read");
+    for row in rows {
+        let [rule, named_cases, named_tests] = row[..] else { panic!("three columns: {row:?}") };
+        let missing_cases = quoted(named_cases).filter(|c| !cases.join(format!("{c}.yaml")).exists());
+        let missing_tests = quoted(named_tests).filter(|t| !tests.contains(*t));
+        let missing: Vec<_> = missing_cases.chain(missing_tests).collect();
+        assert!(missing.is_empty(), "{rule}: no case or test {missing:?}");
+    }
+}
+
+fn name_of(text: &str) -> Option<String> {
+    text.split('(').next().map(str::to_owned)
+}
+
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
 fn sources() -> Vec<PathBuf> {
     let mut found = Vec::new();
     for dir in ["crates", "bpf", "tests", "xtask", "bench"] {
