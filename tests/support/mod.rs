@@ -106,6 +106,19 @@ impl Laptop {
         Cluster { laptop: self }
     }
 
+    /// Starts a program that runs until the test ends; what it says goes to the file `NAME.log`.
+    pub fn start(&self, name: &str, words: &[&str]) -> Killed {
+        let log = fs::File::create(self.path(&format!("{name}.log"))).expect("a log");
+        let mut command = self.command(words);
+        command.stdout(log.try_clone().expect("a log")).stderr(log);
+        Killed(command.spawn().unwrap_or_else(|e| panic!("cannot run {words:?}: {e}")))
+    }
+
+    /// What a started program has said.
+    pub fn said(&self, name: &str) -> String {
+        fs::read_to_string(self.path(&format!("{name}.log"))).unwrap_or_default()
+    }
+
     #[track_caller]
     pub fn kubectl(&self, args: &str) -> String {
         let words: Vec<&str> = std::iter::once("kubectl").chain(args.split_whitespace()).collect();
@@ -223,6 +236,18 @@ pub fn check(ok: bool, otherwise: impl Into<String>) -> Result<(), String> {
 
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The program of that name in `KUBEBUILDER_ASSETS`, which `scripts/peers` builds; says so where it is missing.
+pub fn peer(name: &str) -> Option<PathBuf> {
+    let found = std::env::var_os("KUBEBUILDER_ASSETS").map(|dir| Path::new(&dir).join(name));
+    let found = found.filter(|program| program.exists());
+    if found.is_none() {
+        eprintln!(
+            "\n!!! SKIPPED: KUBEBUILDER_ASSETS names no folder with {name} (`scripts/peers {name}` builds it)\n"
+        );
+    }
+    found
 }
 
 /// A process that ends with the test.

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
-use crate::access;
+use crate::access::{self, accounts};
 use crate::error::ApiError;
 use crate::http::request::Target;
 use crate::registry::{Call, Registry};
@@ -22,6 +22,8 @@ pub async fn run(registry: &Registry, config: &Config) -> Result<(), ApiError> {
         ensure(registry, "", "namespaces", namespace(name)).await?;
     }
     access::bootstrap::run(registry).await?;
+    client_authorities(registry, config).await?;
+    ensure(registry, "", "configmaps", token_tracking(jiff::Timestamp::now())).await?;
     ensure(registry, "networking.k8s.io", "servicecidrs", service_cidr(config)).await?;
     ensure(registry, "", "services", kubernetes_service(config)).await?;
     correct(registry, "", "endpoints", kubernetes_endpoints(config.advertise), "/subsets").await?;
@@ -73,6 +75,56 @@ async fn correct(
     }
     let mut call = Call::new(MANAGER, jiff::Timestamp::now());
     registry.update(&target, object, &[], &mut call).await.map(drop)
+}
+
+/// Where servers beside this one (kube-controller-manager, kube-scheduler, those of extensions) find whom to
+/// believe who a client is. What others added stays.
+async fn client_authorities(registry: &Registry, config: &Config) -> Result<(), ApiError> {
+    let object = config_map("extension-apiserver-authentication", authorities(config));
+    let target = target("", "configmaps", &object)?;
+    let Ok(mut present) = registry.get(&target) else {
+        return ensure(registry, "", "configmaps", object).await;
+    };
+    let before = present.clone();
+    match (present["data"].as_object_mut(), object["data"].as_object()) {
+        (Some(data), Some(wanted)) => data.extend(wanted.clone()),
+        _ => present["data"] = object["data"].clone(),
+    }
+    if present == before {
+        return Ok(());
+    }
+    let mut call = Call::new(MANAGER, jiff::Timestamp::now());
+    registry.update(&target, present, &[], &mut call).await.map(drop)
+}
+
+fn authorities(config: &Config) -> Value {
+    let mut data = json!({"client-ca-file": config.ca_pem});
+    if !config.front_proxy_ca_pem.is_empty() {
+        data["requestheader-client-ca-file"] = config.front_proxy_ca_pem.as_str().into();
+        for (key, value) in [
+            ("allowed-names", "front-proxy-client"),
+            ("username-headers", "X-Remote-User"),
+            ("uid-headers", "X-Remote-Uid"),
+            ("group-headers", "X-Remote-Group"),
+            ("extra-headers-prefix", "X-Remote-Extra-"),
+        ] {
+            data[format!("requestheader-{key}")] = json!([value]).to_string().into();
+        }
+    }
+    data
+}
+
+/// Since when the last use of tokens in Secrets is written down; who cleans up old ones asks.
+fn token_tracking(now: jiff::Timestamp) -> Value {
+    let since = accounts::day(now);
+    config_map("kube-apiserver-legacy-service-account-token-tracking", json!({"since": since}))
+}
+
+fn config_map(name: &str, data: Value) -> Value {
+    json!({
+        "kind": "ConfigMap", "apiVersion": "v1",
+        "metadata": {"name": name, "namespace": "kube-system"}, "data": data,
+    })
 }
 
 fn addresses(part: Option<&Value>) -> String {

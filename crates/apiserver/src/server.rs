@@ -31,6 +31,8 @@ pub struct Config {
     pub advertise: SocketAddr,
     /// Certificates in PEM of the CA that signs clients and nodes.
     pub ca_pem: String,
+    /// The CA of proxies that name users in headers, for other servers to know; empty if there is none.
+    pub front_proxy_ca_pem: String,
     pub server_cert_pem: String,
     pub server_key_pem: String,
     /// The certificate that nodes' kubelet APIs ask of the server.

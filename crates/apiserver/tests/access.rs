@@ -162,3 +162,29 @@ async fn a_restart_keeps_everything_and_makes_nothing_twice() {
     assert_eq!(taken.failure(), (422, "Invalid"), "allocations are known after a restart");
     server.shutdown().await;
 }
+
+#[tokio::test]
+async fn other_servers_find_the_authorities_of_clients() {
+    let cluster = Cluster::start().await;
+    let path = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication";
+    let data = cluster.client("system:kube-scheduler", "x").get(path).await.ok()["data"].clone();
+    assert_eq!(data["client-ca-file"], cluster.pki.ca_pem);
+    assert_eq!(data["requestheader-client-ca-file"], cluster.pki.ca_pem);
+    assert_eq!(data["requestheader-allowed-names"], r#"["front-proxy-client"]"#);
+    assert_eq!(data["requestheader-username-headers"], r#"["X-Remote-User"]"#);
+    assert_eq!(cluster.client("jane", "dev").get(path).await.code, 403);
+}
+
+#[tokio::test]
+async fn a_new_authority_of_clients_is_published_and_additions_stay() {
+    let cluster = Cluster::start().await;
+    let path = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication";
+    let change = json!({"data": {"client-ca-file": "of yesterday", "other": "theirs"}});
+    cluster.admin.patch(path, "merge", &change).await.ok();
+    let config = cluster.pki.config(cluster.dir.path(), "127.0.0.1:0".parse().unwrap());
+    cluster.server.shutdown().await;
+    let server = Server::start(config).await.unwrap();
+    let admin = Client::new(&cluster.pki, server.addresses()[0], Some(("admin", "system:masters")));
+    let data = admin.get(path).await.ok()["data"].clone();
+    assert_eq!((&data["client-ca-file"], &data["other"]), (&json!(cluster.pki.ca_pem), &json!("theirs")));
+}

@@ -236,6 +236,20 @@ async fn what_is_no_token_of_this_cluster_is_refused() {
         "type": "kubernetes.io/service-account-token", "data": {"token": STANDARD.encode(&legacy)}});
     cluster.admin.post("/api/v1/namespaces/default/secrets", &secret).await.ok();
     cluster.whoami(&legacy).await.ok();
+
+    let path = "/api/v1/namespaces/default/secrets/old";
+    let used = cluster.admin.get(path).await.ok()["metadata"].clone();
+    let today = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
+    assert_eq!(
+        used["labels"]["kubernetes.io/legacy-token-last-used"], today,
+        "who cleans up can see its use"
+    );
+    cluster.whoami(&legacy).await.ok();
+    let again = cluster.admin.get(path).await.ok()["metadata"].clone();
+    assert_eq!(again["resourceVersion"], used["resourceVersion"], "it is marked once a day");
+    let invalid = json!({"metadata": {"labels": {"kubernetes.io/legacy-token-invalid-since": today}}});
+    cluster.admin.patch(path, "merge", &invalid).await.ok();
+    assert_eq!(cluster.whoami(&legacy).await.code, 401, "it was marked invalid");
 }
 
 #[tokio::test]

@@ -76,7 +76,7 @@ async fn a_watch_tells_everything_once_from_any_revision() {
     assert_eq!(deleted["object"]["metadata"]["labels"]["x"], "2");
     put(api, "b", "1").await;
     assert_eq!(watch.next_name().await, pair("ADDED", "b"));
-    let mut all = api.watch("/api/v1/configmaps?watch=true").await;
+    let mut all = api.watch("/api/v1/configmaps?watch=true&labelSelector=x").await;
     assert_eq!(all.next_name().await, pair("ADDED", "b"));
     let mut one = api.watch(&format!("{MAPS}?watch=1&fieldSelector=metadata.name%3Dc")).await;
     put(api, "d", "1").await;

@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::account_secrets::TokenSigner;
+
 /// An inclusive range of addresses that LoadBalancer Services draw from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AddressRange {
@@ -37,6 +39,9 @@ impl AddressRange {
 /// Settings of all controllers. The default suits an embedded cluster.
 #[derive(Clone, Debug)]
 pub struct ControllersConfig {
+    /// Leaves to others what kube-controller-manager and kube-scheduler do: only LoadBalancer Services are
+    /// looked after.
+    pub load_balancers_only: bool,
     /// How long a node's Lease may go without renewal before the node counts as unreachable.
     pub node_monitor_grace: Duration,
     /// How long pods without an explicit toleration stay on a node that is not ready or unreachable.
@@ -46,6 +51,8 @@ pub struct ControllersConfig {
     pub load_balancer_pools: Vec<AddressRange>,
     /// Content of the ConfigMap `kube-root-ca.crt` in every namespace (PEM). Empty: none is written.
     pub root_ca: String,
+    /// Signs the tokens in Secrets of ServiceAccounts; without one they are left alone.
+    pub signer: Option<TokenSigner>,
     /// How many terminated pods are kept before the oldest are deleted.
     pub terminated_pods: usize,
     /// How many keys are worked on at once.
@@ -55,10 +62,12 @@ pub struct ControllersConfig {
 impl Default for ControllersConfig {
     fn default() -> Self {
         Self {
+            load_balancers_only: false,
             node_monitor_grace: Duration::from_secs(5),
             pod_eviction: Duration::from_secs(10),
             load_balancer_pools: Vec::new(),
             root_ca: String::new(),
+            signer: None,
             terminated_pods: 12500,
             concurrency: 48,
         }

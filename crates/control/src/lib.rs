@@ -4,6 +4,7 @@
 //! Each controller is a pure function from what is known ([`View`](view::View)) about one object to
 //! actions; one runner feeds them all from one set of watches and carries their actions out.
 
+mod account_secrets;
 mod action;
 mod aggregation;
 mod changes;
@@ -38,6 +39,7 @@ mod testing;
 mod view;
 mod watching;
 
+pub use account_secrets::TokenSigner;
 pub use action::EventNote;
 pub use changes::{ChangeEvent, changes};
 pub use config::{AddressRange, ControllersConfig};

@@ -7,7 +7,7 @@ use daymark_model::{AddressFamily, PerFamily};
 use daymark_plan::NodePortAddresses;
 use ipnet::IpNet;
 
-use crate::cluster::spec::parse_cidrs;
+use crate::cluster::spec::{Controllers, parse_cidrs};
 
 const AFTER: &str = "Examples:
   daymark up                       a cluster of two nodes, ready in about a second
@@ -83,6 +83,7 @@ pub struct Named {
   daymark up --nodes 3 --name demo
   daymark up --no-egress --api-port 16443
   daymark up --ip-family dual      pods, nodes and Services have IPv4 and IPv6 addresses
+  daymark up --controllers none    for a kube-controller-manager and a kube-scheduler of your own
   daymark up --foreground          for init systems: stays, and stops the cluster on SIGTERM")]
 pub struct Up {
     #[command(flatten)]
@@ -109,6 +110,9 @@ pub struct Up {
     /// fd00:10:N::/112]
     #[arg(long, value_name = "CIDR[,CIDR]", value_parser = parse_cidrs)]
     pub service_cidr: Option<PerFamily<IpNet>>,
+    /// Who does what kube-controller-manager and kube-scheduler do [default: all]
+    #[arg(long, value_enum)]
+    pub controllers: Option<Controllers>,
     /// Stay in the foreground and stop the cluster on SIGINT or SIGTERM
     #[arg(long)]
     pub foreground: bool,

@@ -1,13 +1,15 @@
 //! The daemon: API server and controllers, joined by nothing but the Kubernetes API.
 
+use daymark_apiserver::access::token::Key;
 use daymark_apiserver::{Config, Server};
-use daymark_control::{AddressRange, ControllersConfig};
-use miette::{Report, Result, miette};
+use daymark_control::{AddressRange, ControllersConfig, TokenSigner};
+use miette::{IntoDiagnostic, Report, Result, miette};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Cluster;
 use crate::cluster::pki::Holder;
 use crate::cluster::process::{self, Readiness};
+use crate::cluster::spec;
 use crate::interrupt;
 
 /// The ports that NodePort Services draw from, as in Kubernetes.
@@ -60,6 +62,7 @@ fn api_config(cluster: &Cluster) -> Result<Config> {
         listen: spec.api_listen(),
         advertise: spec.api_advertise(),
         ca_pem: pki.ca()?,
+        front_proxy_ca_pem: pki.front_proxy_ca()?,
         server_cert_pem: server.cert,
         server_key_pem: server.key,
         kubelet_client_cert_pem: kubelet.cert,
@@ -78,8 +81,16 @@ fn controllers_config(cluster: &Cluster) -> Result<ControllersConfig> {
     Ok(ControllersConfig {
         load_balancer_pools: pool.into_iter().collect(),
         root_ca: cluster.pki().ca()?,
+        load_balancers_only: cluster.spec.controllers == spec::Controllers::None,
+        signer: Some(signer(cluster)?),
         ..ControllersConfig::default()
     })
+}
+
+/// Tokens in Secrets are signed with the key that the API server checks them with.
+fn signer(cluster: &Cluster) -> Result<TokenSigner> {
+    let key = Key::from_pem(&cluster.pki().service_account_key()?).into_diagnostic()?;
+    Ok(TokenSigner::new(move |claims| Ok(key.sign(claims)?)))
 }
 
 pub fn from_anyhow(error: anyhow::Error) -> Report {

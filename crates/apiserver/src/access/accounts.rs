@@ -10,8 +10,12 @@ use serde_json::{Value, json};
 use super::cover::quoted;
 use super::identity::{AUTHENTICATED, Identity, account_groups, account_user};
 use super::token::{self, Key, KeyError};
+use crate::error::ApiError;
+use crate::http::body::PatchKind;
+use crate::http::request::Target;
 use crate::registry::object::{self, text};
-use crate::registry::{Registry, storage};
+use crate::registry::update::Patch;
+use crate::registry::{Call, Registry, storage};
 use crate::schema::schema;
 
 /// Issuer of the tokens that Kubernetes' own token controller writes into Secrets.
@@ -44,6 +48,15 @@ impl Issuer {
     }
 }
 
+/// On which day a Secret's token was used last, and since when it is not to be used any more.
+const LAST_USED: &str = "kubernetes.io/legacy-token-last-used";
+const INVALID_SINCE: &str = "kubernetes.io/legacy-token-invalid-since";
+
+/// A day of UTC as labels of Secrets have it.
+pub fn day(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%d").to_string()
+}
+
 /// An object that has to exist, with its uid, for a token to be good.
 struct Bound {
     kind: &'static str,
@@ -63,6 +76,8 @@ pub struct Checked {
     pub(super) until: i64,
     /// The objects it hangs on, by key and revision.
     pub(super) objects: Vec<(String, u64)>,
+    /// The Secret, by namespace and name, that is to say that its token was used today.
+    pub unmarked: Option<(String, String)>,
 }
 
 /// `None`: not one of our tokens. `Err`: one of ours that is no good, and why.
@@ -91,12 +106,32 @@ impl Registry {
         }
         let expires = check_times(&claims, now.as_second())?;
         let (bounds, identity) = if legacy { read_legacy(&claims)? } else { read(&claims) };
-        let mut checked =
-            Checked { identity: Arc::new(identity), audiences, until: expires, objects: Vec::new() };
+        let mut checked = Checked {
+            identity: Arc::new(identity),
+            audiences,
+            until: expires,
+            objects: Vec::new(),
+            unmarked: None,
+        };
         for bound in &bounds {
-            self.check_bound(bound, legacy.then_some(token), now.as_second(), &mut checked)?;
+            self.check_bound(bound, legacy.then_some(token), now, &mut checked)?;
         }
         Ok(Some(checked))
+    }
+
+    /// Writes on a Secret that its token was used on this day.
+    pub async fn mark_used(&self, namespace: &str, name: &str, now: Timestamp) -> Result<(), ApiError> {
+        let resource = schema().resource("", "v1", "secrets").cloned();
+        let target = Target {
+            resource: resource.ok_or_else(|| ApiError::internal("the schema has no secrets"))?,
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            subresource: String::new(),
+            rest: String::new(),
+        };
+        let body = json!({"metadata": {"labels": {LAST_USED: day(now)}}}).to_string().into();
+        let patch = Patch { kind: PatchKind::Merge, body, force: false };
+        self.patch(&target, &patch, &mut Call::new("kube-apiserver", now)).await.map(drop)
     }
 
     /// `legacy` is the token, if it is one that a Secret has to hold.
@@ -104,7 +139,7 @@ impl Registry {
         &self,
         bound: &Bound,
         legacy: Option<&str>,
-        now: i64,
+        now: Timestamp,
         checked: &mut Checked,
     ) -> Result<(), String> {
         let Bound { kind, plural, namespace, name, uid } = bound;
@@ -129,7 +164,8 @@ impl Registry {
         }
         if let Ok(at) = text(&object, "/metadata/deletionTimestamp").parse::<Timestamp>() {
             let end = at.as_second().saturating_add(LEEWAY);
-            if end < now {
+            // What a Secret holds ends with it at once.
+            if end < now.as_second() || legacy.is_some() {
                 return Err(match account {
                     true => format!("service account {namespace}/{name} has been deleted"),
                     false => gone,
@@ -143,10 +179,33 @@ impl Registry {
             if text(&object, "/data/token") != encoded {
                 return Err("service account token does not match server's copy".into());
             }
+            check_marks(&object, namespace, name, now, checked)?;
         }
         checked.objects.push((key, stored.modified));
         Ok(())
     }
+}
+
+/// The labels that keep account of a Secret's token: whether it is still to be used, and when it was.
+fn check_marks(
+    secret: &Value,
+    namespace: &str,
+    name: &str,
+    now: Timestamp,
+    checked: &mut Checked,
+) -> Result<(), String> {
+    let label = |key: &str| secret["metadata"]["labels"][key].as_str().unwrap_or_default();
+    if !label(INVALID_SINCE).is_empty() {
+        return Err(format!("the token in secret {namespace}/{name} has been marked invalid"));
+    }
+    const DAY: i64 = 86_400;
+    let tomorrow = now.checked_add(jiff::SignedDuration::from_secs(DAY)).unwrap_or(now);
+    if ![day(now), day(tomorrow)].contains(&label(LAST_USED).to_owned()) {
+        checked.unmarked = Some((namespace.to_owned(), name.to_owned()));
+    }
+    let midnight = now.as_second().div_euclid(DAY).saturating_add(1).saturating_mul(DAY);
+    checked.until = checked.until.min(midnight - 1);
+    Ok(())
 }
 
 fn strings(value: &Value) -> Vec<String> {

@@ -38,26 +38,29 @@ pub fn token(headers: &HeaderMap) -> Option<String> {
     Some(decoded.and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default())
 }
 
+/// See [`Registry::authenticate`].
+type Known = (Arc<Identity>, Option<(String, String)>);
+
 impl Registry {
-    /// Whose token it is.
+    /// Whose token it is; and the Secret, by namespace and name, on which its use is still to be marked.
     ///
     /// # Errors
     /// 401 when it is nobody's, or no good any more; why is for the log alone.
-    pub fn authenticate(&self, token: &str, now: Timestamp) -> Result<Arc<Identity>, ApiError> {
+    pub fn authenticate(&self, token: &str, now: Timestamp) -> Result<Known, ApiError> {
         let digest: [u8; 32] = Sha256::digest(token).into();
         let remembered = self.remembered().get(&digest).cloned();
         if let Some(known) = remembered.filter(|known| self.still_good(known, now)) {
-            return Ok(known.identity);
+            return Ok((known.identity, None));
         }
         match self.check_token(token, None, now) {
             Ok(Some(checked)) => {
-                let identity = checked.identity.clone();
+                let (identity, unmarked) = (checked.identity.clone(), checked.unmarked.clone());
                 let mut remembered = self.remembered();
                 if remembered.len() >= MOST {
                     remembered.clear();
                 }
                 remembered.insert(digest, checked);
-                Ok(identity)
+                Ok((identity, unmarked))
             }
             refused => {
                 self.remembered().remove(&digest);

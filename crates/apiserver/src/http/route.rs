@@ -48,7 +48,7 @@ async fn answer(
     identity: &Arc<Identity>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ApiError> {
-    let identity = authenticate(app, identity, request.headers())?;
+    let identity = authenticate(app, identity, request.headers()).await?;
     let path = percent_encoding::percent_decode_str(request.uri().path()).decode_utf8_lossy();
     let query = Query::parse(request.uri().query().unwrap_or_default());
     let asked = Attributes::of(request.method(), &path, &query);
@@ -67,15 +67,22 @@ async fn answer(
 }
 
 /// Who sends the request: the holder of the connection's certificate, else of the token.
-fn authenticate(
+async fn authenticate(
     app: &App,
     connection: &Arc<Identity>,
     headers: &HeaderMap,
 ) -> Result<Arc<Identity>, ApiError> {
-    match bearer::token(headers).filter(|_| connection.is_anonymous()) {
-        Some(token) => app.registry.authenticate(&token, jiff::Timestamp::now()),
-        None => Ok(connection.clone()),
+    let Some(token) = bearer::token(headers).filter(|_| connection.is_anonymous()) else {
+        return Ok(connection.clone());
+    };
+    let now = jiff::Timestamp::now();
+    let (identity, unmarked) = app.registry.authenticate(&token, now)?;
+    if let Some((namespace, name)) = unmarked
+        && let Err(e) = app.registry.mark_used(&namespace, &name, now).await
+    {
+        tracing::warn!(namespace, name, why = e.message, "the use of a Secret's token could not be marked");
     }
+    Ok(identity)
 }
 
 /// Whom the request is made as.

@@ -63,6 +63,7 @@ impl Pki {
             // Loopback is refused as an endpoint; this address is for documentation.
             advertise: SocketAddr::from(([192, 0, 2, 1], 6443)),
             ca_pem: self.ca_pem.clone(),
+            front_proxy_ca_pem: self.ca_pem.clone(),
             server_cert_pem,
             server_key_pem,
             kubelet_client_cert_pem,

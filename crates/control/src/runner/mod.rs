@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use crate::account_secrets;
 use crate::action::{Action, Decision};
 use crate::aggregation;
 use crate::config::ControllersConfig;
@@ -62,10 +63,11 @@ pub async fn run_controllers(
     let (seen, mut watched) = mpsc::channel(1024);
     let (answers, mut answered) = mpsc::unbounded_channel();
     let mut background = JoinSet::new();
-    let (graph, graph_input) = gc::channel();
-    watches::spawn(&mut background, &client, &seen, &graph);
-    background.spawn(gc::run(client.clone(), graph, graph_input));
-    background.spawn(aggregation::run(client.clone()));
+    if config.load_balancers_only {
+        watches::spawn_services(&mut background, &client, &seen);
+    } else {
+        spawn_all(&mut background, &client, &seen, &config);
+    }
     let recorder = EventRecorder::new(client.clone(), "");
     let writer = Writer { client, recorder, answers };
     let mut hub = Hub::new(config, writer);
@@ -95,6 +97,21 @@ pub async fn run_controllers(
     Ok(())
 }
 
+fn spawn_all(
+    background: &mut JoinSet<()>,
+    client: &Client,
+    seen: &mpsc::Sender<Message>,
+    config: &ControllersConfig,
+) {
+    let (graph, graph_input) = gc::channel();
+    watches::spawn(background, client, seen, &graph);
+    background.spawn(gc::run(client.clone(), graph, graph_input));
+    background.spawn(aggregation::run(client.clone()));
+    if let Some(signer) = &config.signer {
+        background.spawn(account_secrets::run(client.clone(), signer.clone(), config.root_ca.clone()));
+    }
+}
+
 struct Hub {
     state: State,
     queue: Queue,
@@ -110,6 +127,10 @@ const TURN: Duration = Duration::from_secs(1);
 
 impl Hub {
     fn new(config: ControllersConfig, writer: Writer) -> Self {
+        let unsynced = match config.load_balancers_only {
+            true => watches::SERVICES.into(),
+            false => watches::kinds().collect(),
+        };
         Self {
             state: State::default(),
             queue: Queue::default(),
@@ -117,7 +138,7 @@ impl Hub {
             writer,
             started: Instant::now(),
             last_turn: Duration::ZERO,
-            unsynced: watches::kinds().collect(),
+            unsynced,
         }
     }
 
@@ -170,7 +191,8 @@ impl Hub {
                 Vec::new()
             }
         };
-        for task in tasks {
+        let all = !self.config.load_balancers_only;
+        for task in tasks.into_iter().filter(|task| all || task.controller == Controller::LoadBalancer) {
             self.queue.touch(task);
         }
     }

@@ -59,6 +59,9 @@ watched_whole!(
     Namespace,
 );
 
+/// The one kind that decides about LoadBalancer addresses.
+pub const SERVICES: [Kind; 1] = [Kind::Service];
+
 /// Kinds of which only some objects are watched.
 const IN_PART: [Kind; 3] = [Kind::Lease, Kind::ServiceAccount, Kind::ConfigMap];
 
@@ -76,6 +79,11 @@ pub fn spawn(tasks: &mut JoinSet<()>, client: &Client, seen: &Sender<Message>, g
     tasks.spawn(feed::<ServiceAccount>(Api::all(client.clone()), accounts, seen.clone(), None));
     let roots = Config::default().fields("metadata.name=kube-root-ca.crt");
     tasks.spawn(feed::<ConfigMap>(Api::all(client.clone()), roots, seen.clone(), None));
+}
+
+/// Starts the watch of [`SERVICES`] alone.
+pub fn spawn_services(tasks: &mut JoinSet<()>, client: &Client, seen: &Sender<Message>) {
+    tasks.spawn(feed::<Service>(Api::all(client.clone()), Config::default(), seen.clone(), None));
 }
 
 async fn feed<K>(api: Api<K>, config: Config, seen: Sender<Message>, graph: Option<gc::Input>)

@@ -1,5 +1,7 @@
 //! A cluster without a data plane: the real API server, the controllers, and nodes that only pretend.
 
+#![allow(dead_code, reason = "each test file uses a part")]
+
 #[path = "../../../apiserver/tests/support/pki.rs"]
 mod pki;
 
@@ -10,7 +12,8 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use daymark_apiserver::Server;
-use daymark_control::{AddressRange, ControllersConfig, run_controllers};
+use daymark_apiserver::access::token::Key;
+use daymark_control::{AddressRange, ControllersConfig, TokenSigner, run_controllers};
 use futures::StreamExt;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -25,6 +28,7 @@ pub struct Cluster {
     pub client: Client,
     pub stop: CancellationToken,
     kubeconfig: PathBuf,
+    config: kube::Config,
     _server: Server,
     _dir: tempfile::TempDir,
 }
@@ -43,17 +47,20 @@ impl Cluster {
             std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port();
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let pki = pki::Pki::new();
-        let server = Server::start(pki.config(dir.path(), address)).await.expect("the API server starts");
+        let settings = pki.config(dir.path(), address);
+        let key = Key::from_pem(&settings.service_account_key_pem).expect("a key");
+        let server = Server::start(settings).await.expect("the API server starts");
         let kubeconfig = dir.path().join("kubeconfig");
         let text = pki.kubeconfig(address, "kubernetes-admin", "system:masters");
         std::fs::write(&kubeconfig, &text).expect("a file");
         let config = kube::config::Kubeconfig::from_yaml(&text).expect("a kubeconfig");
         let config =
             kube::Config::from_custom_kubeconfig(config, &Default::default()).await.expect("a config");
-        let client = Client::try_from(config).expect("a client");
+        let client = Client::try_from(config.clone()).expect("a client");
         let stop = CancellationToken::new();
         let controllers = ControllersConfig {
             root_ca: "CA".into(),
+            signer: Some(TokenSigner::new(move |claims| Ok(key.sign(claims)?))),
             node_monitor_grace: Duration::from_secs(2),
             pod_eviction: Duration::from_secs(1),
             load_balancer_pools: vec![AddressRange {
@@ -63,7 +70,15 @@ impl Cluster {
             ..Default::default()
         };
         tokio::spawn(run_controllers(client.clone(), controllers, stop.clone()));
-        Self { client, stop, kubeconfig, _server: server, _dir: dir }
+        Self { client, stop, kubeconfig, config, _server: server, _dir: dir }
+    }
+
+    /// A client that has a token and nothing else.
+    pub fn with_token(&self, token: &str) -> Client {
+        let mut config = self.config.clone();
+        config.auth_info = Default::default();
+        config.auth_info.token = Some(token.to_owned().into());
+        Client::try_from(config).expect("a client")
     }
 
     /// Runs kubectl and returns what it printed; it must succeed.

@@ -41,6 +41,10 @@ impl Paths {
     pub fn spec(&self) -> PathBuf {
         self.state.join("cluster.json")
     }
+    /// A kubeconfig of one of the cluster's own identities.
+    pub fn kubeconfig(&self, of: &str) -> PathBuf {
+        self.state.join(format!("{of}.conf"))
+    }
     pub fn pki(&self) -> PathBuf {
         self.state.join("pki")
     }

@@ -11,7 +11,7 @@ use rcgen::{
     KeyPair, KeyUsagePurpose,
 };
 
-use super::spec::ClusterSpec;
+use super::spec::{ClusterSpec, Controllers};
 
 /// A certificate and its key, PEM encoded.
 #[derive(Clone)]
@@ -28,17 +28,23 @@ pub enum Holder {
     /// The API server as a client of the nodes.
     KubeletClient,
     Controllers,
+    /// The user's own kube-controller-manager, and their kube-scheduler.
+    ControllerManager,
+    Scheduler,
     Admin,
     /// A node, as server of the kubelet API and as client of the API server.
     Node(String),
 }
 
 impl Holder {
-    fn file(&self) -> String {
+    /// The name of its files.
+    pub fn file(&self) -> String {
         match self {
             Holder::ApiServer => "apiserver".into(),
             Holder::KubeletClient => "apiserver-kubelet-client".into(),
             Holder::Controllers => "controllers".into(),
+            Holder::ControllerManager => "kube-controller-manager".into(),
+            Holder::Scheduler => "kube-scheduler".into(),
             Holder::Admin => "admin".into(),
             Holder::Node(name) => format!("node-{name}"),
         }
@@ -50,6 +56,8 @@ impl Holder {
             Holder::ApiServer => ("kube-apiserver".into(), "daymark"),
             Holder::KubeletClient => ("kube-apiserver-kubelet-client".into(), "system:masters"),
             Holder::Controllers => ("daymark:controllers".into(), "daymark"),
+            Holder::ControllerManager => ("system:kube-controller-manager".into(), "daymark"),
+            Holder::Scheduler => ("system:kube-scheduler".into(), "daymark"),
             Holder::Admin => ("kubernetes-admin".into(), "system:masters"),
             Holder::Node(name) => (format!("system:node:{name}"), "system:nodes"),
         }
@@ -82,6 +90,9 @@ impl Holder {
 /// The name of the key that signs tokens, as kubeadm names it.
 const ACCOUNTS: &str = "sa";
 
+/// As kubeadm names it, too.
+const FRONT_PROXY: &str = "front-proxy-ca";
+
 /// The folder with all of them.
 pub struct Pki {
     dir: PathBuf,
@@ -94,6 +105,12 @@ impl Pki {
 
     pub fn ca(&self) -> Result<String> {
         read(&self.dir.join("ca.crt"))
+    }
+
+    /// Signs the certificate of a proxy that says in headers whose requests it passes on. There is none yet; servers
+    /// beside the API server want to know its authority all the same.
+    pub fn front_proxy_ca(&self) -> Result<String> {
+        read(&self.dir.join(format!("{FRONT_PROXY}.crt")))
     }
 
     pub fn pair(&self, holder: &Holder) -> Result<Pair> {
@@ -113,19 +130,29 @@ impl Pki {
     pub fn ensure(&self, spec: &ClusterSpec) -> Result<()> {
         fs::create_dir_all(&self.dir).into_diagnostic().wrap_err("cannot make the certificate folder")?;
         self.key(ACCOUNTS)?;
-        let key = self.key("ca")?;
-        let params = ca_params(&spec.name)?;
-        if !self.dir.join("ca.crt").exists() {
-            let cert = params.self_signed(&key).into_diagnostic()?;
-            write(&self.dir.join("ca.crt"), &cert.pem())?;
-        }
+        self.authority(FRONT_PROXY, &ca_params(&format!("daymark-front-proxy-ca {}", spec.name))?)?;
+        let params = ca_params(&format!("daymark-ca {}", spec.name))?;
+        let key = self.authority("ca", &params)?;
         let issuer = Issuer::from_params(&params, &key);
         let mut holders = vec![Holder::ApiServer, Holder::KubeletClient, Holder::Controllers, Holder::Admin];
+        if spec.controllers == Controllers::None {
+            holders.extend([Holder::ControllerManager, Holder::Scheduler]);
+        }
         holders.extend(spec.all_nodes().into_iter().map(|n| Holder::Node(n.name)));
         for holder in holders {
             self.issue(spec, &holder, &issuer)?;
         }
         Ok(())
+    }
+
+    /// The key of an authority, with its certificate beside it.
+    fn authority(&self, name: &str, params: &CertificateParams) -> Result<KeyPair> {
+        let (key, path) = (self.key(name)?, self.dir.join(format!("{name}.crt")));
+        if !path.exists() {
+            let cert = params.self_signed(&key).into_diagnostic()?;
+            write(&path, &cert.pem())?;
+        }
+        Ok(key)
     }
 
     fn issue(&self, spec: &ClusterSpec, holder: &Holder, issuer: &Issuer<'_, &KeyPair>) -> Result<()> {
@@ -158,11 +185,11 @@ impl Pki {
     }
 }
 
-/// Deterministic from the cluster's name, so that the issuer can be rebuilt from its key alone. The
+/// Deterministic from the name, so that the issuer can be rebuilt from its key alone. The
 /// validity is rcgen's (1975 to 4096): a clock that jumps must not lock anyone out.
-fn ca_params(cluster: &str) -> Result<CertificateParams> {
+fn ca_params(name: &str) -> Result<CertificateParams> {
     let mut params = CertificateParams::new(Vec::new()).into_diagnostic()?;
-    params.distinguished_name = distinguished_name(&format!("daymark-ca {cluster}"), "daymark");
+    params.distinguished_name = distinguished_name(name, "daymark");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages =
         vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
@@ -206,6 +233,7 @@ mod tests {
             domain: "cluster.local".into(),
             api_port: 6443,
             egress: false,
+            controllers: Controllers::All,
         };
         let pki = Pki::new(dir.path().join("pki"));
         pki.ensure(&spec).unwrap();

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
+use clap::ValueEnum;
 use daymark_model::{AddressFamily, PerFamily};
 use ipnet::IpNet;
 use miette::{IntoDiagnostic, Result, WrapErr, miette};
@@ -36,6 +37,19 @@ pub struct ClusterSpec {
     pub api_port: u16,
     /// Pods reach the outside through the host.
     pub egress: bool,
+    #[serde(default)]
+    pub controllers: Controllers,
+}
+
+/// Who does what Kubernetes' kube-controller-manager and kube-scheduler do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Controllers {
+    /// The daemon
+    #[default]
+    All,
+    /// Programs that you run yourself; LoadBalancer addresses and cluster DNS stay Daymark's
+    None,
 }
 
 /// One node's place in the cluster.
@@ -227,6 +241,7 @@ mod tests {
             domain: "cluster.local".into(),
             api_port: 6443,
             egress: false,
+            controllers: Controllers::All,
         }
     }
 
@@ -247,6 +262,7 @@ mod tests {
             "serviceCidr": "10.96.0.0/16", "domain": "cluster.local", "apiPort": 6443, "egress": true}"#;
         let old: ClusterSpec = serde_json::from_str(text).unwrap();
         assert!(old.has(AddressFamily::Ipv4) && !old.has(AddressFamily::Ipv6));
+        assert_eq!(old.controllers, Controllers::All);
         assert_eq!(serde_json::to_value(&old).unwrap()["podCidr"], "10.244.0.0/16");
         let both = spec("dual");
         let text = serde_json::to_string(&both).unwrap();

@@ -14,6 +14,7 @@ use miette::{IntoDiagnostic, Result, WrapErr, miette};
 use super::progress::Progress;
 use crate::cli::Part;
 use crate::cluster::pki::Holder;
+use crate::cluster::spec::Controllers;
 use crate::cluster::{Cluster, kubeconfig, preflight, process};
 use crate::{interrupt, lan};
 
@@ -66,9 +67,14 @@ pub async fn whole(cluster: &Cluster, progress: &Progress) -> Result<()> {
         }
         spawn(cluster, &dead)?.ready().await?;
     }
-    let file = kubeconfig::user_file()?;
-    let access = cluster.access(&Holder::Admin, false)?;
-    kubeconfig::merge(&file, &kubeconfig::context_name(&cluster.spec.name), &access)
+    let context = kubeconfig::context_name(&cluster.spec.name);
+    if cluster.spec.controllers == Controllers::None {
+        for holder in [Holder::ControllerManager, Holder::Scheduler] {
+            let file = cluster.paths.kubeconfig(&holder.file());
+            kubeconfig::merge(&file, &context, &cluster.access(&holder, false)?)?;
+        }
+    }
+    kubeconfig::merge(&kubeconfig::user_file()?, &context, &cluster.access(&Holder::Admin, false)?)
 }
 
 /// Waits until the cluster is ready, or a process is no more, which is returned. Of a node that was started
@@ -82,7 +88,10 @@ async fn ready_or_dead(
     let all = cluster.spec.all_nodes().into_iter().map(|n| (since(&n.name), n.name));
     let ready = async {
         nodes_ready(cluster, all).await?;
-        futures::future::try_join(dns_ready(cluster), account_ready(cluster)).await.map(drop)
+        let account = async {
+            if cluster.spec.controllers == Controllers::None { Ok(()) } else { account_ready(cluster).await }
+        };
+        futures::future::try_join(dns_ready(cluster), account).await.map(drop)
     };
     let why = tokio::select! {
         ready = ready => match ready {

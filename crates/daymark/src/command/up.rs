@@ -10,7 +10,8 @@ use super::{down, start};
 use crate::cli::{IpFamily, Up};
 use crate::cluster::networks::Asked;
 use crate::cluster::paths::Paths;
-use crate::cluster::spec::{self, ClusterSpec, show};
+use crate::cluster::pki::Holder;
+use crate::cluster::spec::{self, ClusterSpec, Controllers, show};
 use crate::cluster::{Cluster, preflight, process};
 use crate::{interrupt, lan};
 
@@ -61,6 +62,7 @@ async fn plan(args: &Up) -> Result<ClusterSpec> {
         domain: "cluster.local".into(),
         api_port: args.api_port.unwrap_or(6443),
         egress: !args.no_egress,
+        controllers: args.controllers.unwrap_or_default(),
     };
     preflight::port_free(spec.api_port)?;
     Ok(spec)
@@ -91,6 +93,7 @@ fn existing(args: &Up) -> Result<Cluster> {
             "--ip-family",
         ),
         (args.no_egress && spec.egress, "--no-egress"),
+        (args.controllers.is_some_and(|c| c != spec.controllers), "--controllers"),
     ];
     let differs = differs.iter().find(|(differs, _)| *differs).map(|(_, flag)| *flag);
     match asked(args).contradicts(spec).or(differs) {
@@ -126,6 +129,15 @@ fn greet(cluster: &Cluster, seconds: f64) {
     println!("Cluster \"{}\" is ready ({seconds:.2} s).", spec.name);
     println!("  nodes       {}", nodes.join(", "));
     println!("  context     {}", crate::cluster::kubeconfig::context_name(&spec.name));
+    if spec.controllers == Controllers::None {
+        println!(
+            "  controllers none; pods wait for a kube-controller-manager and a kube-scheduler of yours:"
+        );
+        for holder in [Holder::ControllerManager, Holder::Scheduler] {
+            let file = cluster.paths.kubeconfig(&holder.file());
+            println!("              {} --kubeconfig {}", holder.file(), file.display());
+        }
+    }
     println!("Next:");
     println!("  kubectl get nodes");
     println!("  kubectl create -f examples/deployment.yml -f examples/service-definition.yml");
