@@ -1,81 +1,15 @@
-//! The store against the world outside: killed processes, damaged files, full disks.
+//! The store against the world outside: damaged files, full disks.
 #![allow(clippy::unwrap_used, reason = "in a test a failed unwrap is a failed test")]
 
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use daymark_apiserver::store::{Expect, OpenError, Options, Store, StoreError, Template, Write};
-
-const CHILD: &str = "DAYMARK_TEST_STORE";
 
 fn write(key: String, expect: Expect, padding: usize) -> Write {
     let head = format!("{{\"padding\":\"{}\",\"resourceVersion\":\"", "x".repeat(padding));
     let object = Template { at: head.len(), json: format!("{head}\"}}").into_bytes() };
     Write { key, expect, object, delete: false, expires: 0 }
-}
-
-/// Not a test by itself: the process that the next test kills. Prints each key once it is acknowledged.
-#[tokio::test]
-async fn child_writes_until_killed() {
-    let Ok(path) = std::env::var(CHILD) else { return };
-    let store = Store::open(Options::new(path)).unwrap();
-    let round = store.revision();
-    let writers = (0..8).map(|w| {
-        let store = store.clone();
-        tokio::spawn(async move {
-            for n in 0.. {
-                let key = format!("core/pods/r{round}w{w}/p{n}");
-                let object = store.write(write(key.clone(), Expect::Absent, 500)).await.unwrap();
-                println!("acknowledged {key} {}", object.modified);
-            }
-        })
-    });
-    for writer in writers.collect::<Vec<_>>() {
-        writer.await.unwrap();
-    }
-}
-
-#[test]
-fn nothing_acknowledged_is_lost_by_kill_9() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("store.redb");
-    let mut acknowledged: Vec<(String, u64)> = Vec::new();
-    for round in 0..4 {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "child_writes_until_killed", "--nocapture"])
-            .env(CHILD, &path)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut count = 0;
-        while count < 150 + 37 * round {
-            let line = lines.next().expect("the child ended by itself").unwrap();
-            count += usize::from(record(&line, &mut acknowledged));
-        }
-        child.kill().unwrap();
-        child.wait().unwrap();
-        for line in lines.map_while(Result::ok) {
-            record(&line, &mut acknowledged);
-        }
-        let store = Store::open(Options::new(&path)).unwrap();
-        for (key, revision) in &acknowledged {
-            let found = store.get(key).unwrap_or_else(|| panic!("{key} is lost after round {round}"));
-            assert_eq!(found.modified, *revision, "{key}");
-        }
-        assert!(store.revision() >= acknowledged.iter().map(|(_, r)| *r).max().unwrap());
-        drop(store);
-    }
-}
-
-fn record(line: &str, acknowledged: &mut Vec<(String, u64)>) -> bool {
-    let Some(rest) = line.split("acknowledged ").nth(1) else { return false };
-    let mut words = rest.split(' ');
-    let (Some(key), Some(Ok(revision))) = (words.next(), words.next().map(str::parse)) else { return false };
-    acknowledged.push((key.to_owned(), revision));
-    true
 }
 
 /// A closed store with a few hundred objects.

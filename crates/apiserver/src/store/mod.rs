@@ -17,6 +17,8 @@ mod watch;
 mod writer;
 
 #[cfg(test)]
+mod disk_tests;
+#[cfg(test)]
 mod tests;
 
 use std::path::PathBuf;
@@ -152,6 +154,10 @@ impl Store {
     /// A file that is locked, truncated or corrupt is refused and left as it is.
     pub fn open(options: Options) -> Result<Self, OpenError> {
         let (database, memory) = open::open_when_free(&options)?;
+        Ok(Self::start(database, memory, options))
+    }
+
+    fn start(database: redb::Database, memory: Memory, options: Options) -> Self {
         let shared = Arc::new(Shared {
             memory: RwLock::new(memory),
             disk: RwLock::new(Some(Arc::new(database))),
@@ -159,7 +165,7 @@ impl Store {
         });
         let (requests, queue) = mpsc::channel(1_024);
         writer::spawn(shared.clone(), queue);
-        Ok(Self { shared, requests })
+        Self { shared, requests }
     }
 
     /// Writes one object and returns its new revision and stored form, once both are on the disk.

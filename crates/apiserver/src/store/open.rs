@@ -22,7 +22,7 @@ pub(super) const META: TableDefinition<&str, u64> = TableDefinition::new("meta")
 /// The layout of the tables; a store with another number is refused.
 const FORMAT: u64 = 1;
 /// Pages that redb keeps in memory; the objects are in ours already.
-const CACHE_BYTES: usize = 4 << 20;
+pub(super) const CACHE_BYTES: usize = 4 << 20;
 
 /// Why a store could not be opened. None of them is cured by trying again, except `Locked`.
 #[derive(Debug, thiserror::Error)]
@@ -158,7 +158,7 @@ fn refusal(path: String, error: DatabaseError) -> OpenError {
     }
 }
 
-fn create_tables(database: &Database) -> Result<(), redb::Error> {
+pub(super) fn create_tables(database: &Database) -> Result<(), redb::Error> {
     let txn = database.begin_write()?;
     {
         txn.open_table(EVENTS)?;
@@ -172,7 +172,7 @@ fn create_tables(database: &Database) -> Result<(), redb::Error> {
     Ok(())
 }
 
-fn load(database: &Database, path: &str, ring: usize) -> Result<Memory, OpenError> {
+pub(super) fn load(database: &Database, path: &str, ring: usize) -> Result<Memory, OpenError> {
     let damaged = |e: redb::Error| OpenError::Damaged(e.to_string());
     let txn = database.begin_read().map_err(|e| damaged(e.into()))?;
     let meta = txn.open_table(META).map_err(|e| damaged(e.into()))?;

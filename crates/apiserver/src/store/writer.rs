@@ -58,8 +58,15 @@ pub(super) fn spawn(shared: Arc<Shared>, mut queue: mpsc::Receiver<Request>) {
         .expect("a process that is starting can start one thread");
 }
 
+/// The accepted writes of a batch, and those refused because of them.
+#[derive(Default)]
+struct Batch {
+    accepted: Vec<Accepted>,
+    refused: Vec<(Reply, StoreError)>,
+}
+
 fn write_batch(shared: &Shared, writes: Vec<(Write, Reply)>) {
-    let accepted = accept(shared, writes);
+    let Batch { accepted, refused } = accept(shared, writes);
     if accepted.is_empty() {
         return;
     }
@@ -70,32 +77,41 @@ fn write_batch(shared: &Shared, writes: Vec<(Write, Reply)>) {
             for done in accepted {
                 let _ = done.reply.send(Ok(done.answer));
             }
+            for (reply, refusal) in refused {
+                let _ = reply.send(Err(refusal));
+            }
         }
         Err(error) => {
             close_after(shared, &error);
             let refusal = explain(error);
             tracing::error!(writes = accepted.len(), "writes were refused: {refusal}");
-            for failed in accepted {
-                let _ = failed.reply.send(Err(refusal.clone()));
+            let replies = accepted.into_iter().map(|failed| failed.reply);
+            for reply in replies.chain(refused.into_iter().map(|(reply, _)| reply)) {
+                let _ = reply.send(Err(refusal.clone()));
             }
         }
     }
 }
 
-/// Checks the writes in order, each against memory and the accepted ones before it; refusals are
-/// answered here.
-fn accept(shared: &Shared, writes: Vec<(Write, Reply)>) -> Vec<Accepted> {
+/// Checks the writes in order, each against memory and the accepted ones before it. Refusals are
+/// answered here, but for those whose reason nobody can see before the batch is on the disk.
+fn accept(shared: &Shared, writes: Vec<(Write, Reply)>) -> Batch {
     let memory = shared.memory();
     let mut revision = memory.revision;
     let mut pending: HashMap<String, Option<Object>> = HashMap::new();
-    let mut accepted = Vec::with_capacity(writes.len());
+    let mut batch = Batch::default();
     for (write, reply) in writes {
-        let present = match pending.get(&write.key) {
+        let unseen = pending.get(&write.key);
+        let present = match unseen {
             Some(state) => state.clone(),
             None => memory.objects.get(write.key.as_str()).cloned(),
         };
         if let Some(refusal) = refusal(&write, present.as_ref()) {
-            let _ = reply.send(Err(refusal));
+            if unseen.is_some() {
+                batch.refused.push((reply, refusal));
+            } else {
+                let _ = reply.send(Err(refusal));
+            }
             continue;
         }
         revision += 1;
@@ -117,9 +133,9 @@ fn accept(shared: &Shared, writes: Vec<(Write, Reply)>) -> Vec<Accepted> {
             previous: present.as_ref().map(|o| o.bytes.clone()),
         };
         let previous_revision = present.map_or(0, |o| o.modified);
-        accepted.push(Accepted { event: Arc::new(event), object, answer, previous_revision, reply });
+        batch.accepted.push(Accepted { event: Arc::new(event), object, answer, previous_revision, reply });
     }
-    accepted
+    batch
 }
 
 fn refusal(write: &Write, present: Option<&Object>) -> Option<StoreError> {

@@ -1,6 +1,8 @@
 //! A server on loopback and a bare HTTPS client for it.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub mod events;
+pub mod history;
 pub mod kubectl;
 pub mod pki;
 
@@ -24,6 +26,19 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use pki::Pki;
+
+/// Of everything random in a test: `DAYMARK_TEST_SEED`, or another each time. Shown when the test fails.
+pub fn seed() -> u64 {
+    let given = std::env::var("DAYMARK_TEST_SEED").ok().and_then(|s| s.parse().ok());
+    let seed = given.unwrap_or_else(rand::random);
+    eprintln!("DAYMARK_TEST_SEED={seed}");
+    seed
+}
+
+/// The revision of an object or list.
+pub fn revision_of(object: &Value) -> u64 {
+    object["metadata"]["resourceVersion"].as_str().and_then(|r| r.parse().ok()).unwrap_or_default()
+}
 
 /// A running server with an empty store, and an administrator's client.
 pub struct Cluster {
@@ -131,16 +146,32 @@ impl Client {
     }
 
     pub async fn call(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Bytes) -> Answer {
+        self.exchange(method, path, headers, body).await.unwrap()
+    }
+
+    /// JSON for a server that may be going.
+    pub async fn try_call(&self, method: Method, path: &str, body: &Value) -> Result<Answer, String> {
+        let body = if body.is_null() { Bytes::new() } else { body.to_string().into() };
+        self.exchange(method, path, &[(CONTENT_TYPE.as_str(), JSON)], body).await
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> Result<Answer, String> {
         let mut request = Request::builder().method(method).uri(path).header("host", "test");
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let response = self.send(request.body(Full::new(body)).unwrap()).await.unwrap();
+        let response = self.send(request.body(Full::new(body)).unwrap()).await?;
         let (parts, body) = response.into_parts();
-        let bytes = body.collect().await.unwrap().to_bytes();
+        let bytes = body.collect().await.map_err(|e| e.to_string())?.to_bytes();
         let body = serde_json::from_slice(&bytes)
             .unwrap_or_else(|_| Value::from(String::from_utf8_lossy(&bytes).into_owned()));
-        Answer { code: parts.status.as_u16(), headers: parts.headers, body }
+        Ok(Answer { code: parts.status.as_u16(), headers: parts.headers, body })
     }
 
     pub async fn get(&self, path: &str) -> Answer {
@@ -187,10 +218,15 @@ impl Client {
     }
 
     pub async fn watch_as(&self, path: &str, accept: &str) -> Lines {
+        self.try_watch(path, accept).await.unwrap()
+    }
+
+    /// For a server that may be going.
+    pub async fn try_watch(&self, path: &str, accept: &str) -> Result<Lines, String> {
         let request = Request::get(path).header("host", "test").header(ACCEPT, accept);
-        let response = self.send(request.body(Full::default()).unwrap()).await.unwrap();
+        let response = self.send(request.body(Full::default()).unwrap()).await?;
         assert_eq!(response.status(), 200);
-        Lines { body: response.into_body(), buffer: BytesMut::new() }
+        Ok(Lines { body: response.into_body(), buffer: BytesMut::new() })
     }
 }
 
