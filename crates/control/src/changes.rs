@@ -1,6 +1,6 @@
 //! What agents follow: Services, EndpointSlices, Nodes and host ports as `Change`s.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -101,8 +101,7 @@ fn follow<W>(
 where
     W: Wire + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let (names, namespaces) = (BTreeSet::new(), BTreeSet::new());
-    let mut known = Known { reduce, gone, names, namespaces, listing: None, listed: false };
+    let mut known = Known { reduce, gone, names: Names::default(), listing: None, listed: false };
     watch(api, which).flat_map(move |event| {
         stream::iter(match event {
             Ok(event) => known.take(event).into_iter().map(Ok).collect::<Vec<_>>(),
@@ -117,14 +116,43 @@ fn triggered(metadata: &ObjectMeta) -> Option<SystemTime> {
     text.parse::<Timestamp>().ok().map(SystemTime::from)
 }
 
+/// Names of objects, by namespace.
+#[derive(Default)]
+struct Names(BTreeMap<Arc<str>, BTreeSet<Arc<str>>>);
+
+impl Names {
+    fn insert(&mut self, ObjectName { namespace, name }: ObjectName) {
+        self.0.entry(namespace).or_default().insert(name);
+    }
+
+    fn remove(&mut self, ObjectName { namespace, name }: &ObjectName) -> bool {
+        let Some(names) = self.0.get_mut(namespace) else { return false };
+        let removed = names.remove(name);
+        if names.is_empty() {
+            self.0.remove(namespace);
+        }
+        removed
+    }
+
+    fn get(&self, ObjectName { namespace, name }: &ObjectName) -> Option<ObjectName> {
+        let (namespace, names) = self.0.get_key_value(namespace)?;
+        Some(ObjectName { namespace: namespace.clone(), name: names.get(name)?.clone() })
+    }
+
+    fn not_in(&self, others: &Names) -> Vec<ObjectName> {
+        let all = self.0.iter().flat_map(|(namespace, names)| {
+            names.iter().map(|name| ObjectName { namespace: namespace.clone(), name: name.clone() })
+        });
+        all.filter(|name| others.get(name).is_none()).collect()
+    }
+}
+
 /// The names of what has been told, so that deletions during an interruption are noticed.
 struct Known<W> {
     reduce: fn(&W) -> Result<Change, String>,
     gone: fn(ObjectName) -> Change,
-    names: BTreeSet<ObjectName>,
-    /// One copy of each.
-    namespaces: BTreeSet<Arc<str>>,
-    listing: Option<BTreeSet<ObjectName>>,
+    names: Names,
+    listing: Option<Names>,
     listed: bool,
 }
 
@@ -132,7 +160,7 @@ impl<W: Wire> Known<W> {
     fn take(&mut self, event: Event<Lean<W>>) -> Vec<Told> {
         match event {
             Event::Init => {
-                self.listing = Some(BTreeSet::new());
+                self.listing = Some(Names::default());
                 Vec::new()
             }
             Event::InitApply(Lean(object)) => {
@@ -151,7 +179,7 @@ impl<W: Wire> Known<W> {
             Event::Delete(Lean(object)) => self.forget(&key_of(object.meta())),
             Event::InitDone => {
                 let listed = self.listing.take().unwrap_or_default();
-                let absent: Vec<_> = self.names.difference(&listed).cloned().collect();
+                let absent = self.names.not_in(&listed);
                 let mut told: Vec<_> = absent.iter().flat_map(|name| self.forget(name)).collect();
                 if !std::mem::replace(&mut self.listed, true) {
                     told.push(Told::Listed);
@@ -161,18 +189,16 @@ impl<W: Wire> Known<W> {
         }
     }
 
-    fn name_of(&mut self, metadata: &ObjectMeta) -> ObjectName {
-        let mut name = key_of(metadata);
-        match self.namespaces.get(&name.namespace) {
-            Some(known) => name.namespace = known.clone(),
-            None => drop(self.namespaces.insert(name.namespace.clone())),
-        }
-        name
+    /// One copy of each name.
+    fn name_of(&self, metadata: &ObjectMeta) -> ObjectName {
+        let name = key_of(metadata);
+        self.names.get(&name).unwrap_or(name)
     }
 
     fn tell(&mut self, name: ObjectName, object: &W) -> Vec<Told> {
         match (self.reduce)(object) {
-            Ok(change) => {
+            Ok(mut change) => {
+                change.share_name(&name);
                 self.names.insert(name);
                 vec![Told::Change(change)]
             }
@@ -198,14 +224,7 @@ mod tests {
             let name = o.metadata.name.clone().unwrap_or_default();
             if name == "bad" { Err("bad".to_owned()) } else { Ok(Change::NodeGone(name.into())) }
         };
-        Known {
-            reduce,
-            gone: Change::ServiceGone,
-            names: BTreeSet::new(),
-            namespaces: BTreeSet::new(),
-            listing: None,
-            listed: false,
-        }
+        Known { reduce, gone: Change::ServiceGone, names: Names::default(), listing: None, listed: false }
     }
 
     fn object(name: &str) -> Lean<wire::Service> {

@@ -33,7 +33,7 @@ pub struct Slice {
     pub endpoints: Vec<Endpoint>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SlicePort {
     /// Matches [`crate::ServicePort::name`]; empty for an unnamed port.
     pub name: Arc<str>,

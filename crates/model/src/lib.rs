@@ -6,6 +6,7 @@ pub mod family;
 pub mod host_ports;
 pub mod name;
 pub mod node;
+mod packed;
 pub mod reduce;
 pub mod service;
 pub mod wire;

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::Arc;
 
-use crate::{Hints, HostPorts, Node, ObjectName, Service, Slice};
+use crate::packed::{NodeNumbers, PackedSlice};
+use crate::{Hints, HostPorts, Node, ObjectName, Service, Slice, SlicePort};
 
 /// One object that appeared, changed or went away.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +19,20 @@ pub enum Change {
     HostPorts(HostPorts),
     /// By [`HostPorts::name`].
     HostPortsGone(ObjectName),
+}
+
+impl Change {
+    /// Makes the object share an equal name that somebody keeps.
+    pub fn share_name(&mut self, kept: &ObjectName) {
+        let name = match self {
+            Change::Service(service) => &mut service.name,
+            Change::Slice(slice) => &mut slice.name,
+            _ => return,
+        };
+        if name == kept {
+            name.clone_from(kept);
+        }
+    }
 }
 
 /// What a [`Change`] bears on. Empty if it changed nothing.
@@ -55,7 +70,7 @@ impl Touched {
 pub struct World {
     services: BTreeMap<ObjectName, Box<Service>>,
     /// Slices by the Service that they belong to, then in order of their own names.
-    slices: HashMap<ObjectName, Vec<Slice>>,
+    slices: HashMap<ObjectName, Vec<PackedSlice>>,
     /// The Service that each slice belongs to.
     slice_service: HashMap<ObjectName, Arc<str>>,
     nodes: BTreeMap<Arc<str>, Node>,
@@ -63,6 +78,8 @@ pub struct World {
     host_ports: BTreeMap<ObjectName, HostPorts>,
     strings: HashSet<Arc<str>>,
     hints: HashSet<Arc<Hints>>,
+    slice_ports: HashSet<Arc<[SlicePort]>>,
+    node_numbers: NodeNumbers,
 }
 
 impl World {
@@ -80,8 +97,11 @@ impl World {
     }
 
     /// The slices of one Service, in order of their names.
-    pub fn slices(&self, service: &ObjectName) -> impl Iterator<Item = &Slice> {
-        self.slices.get(service).into_iter().flatten()
+    pub fn slices(&self, service: &ObjectName) -> impl Iterator<Item = Slice> {
+        let of = self.slices.get_key_value(service);
+        of.into_iter().flat_map(move |(service, of)| {
+            of.iter().map(move |slice| slice.unpack(service, &self.node_numbers))
+        })
     }
 
     /// The host ports of one pod, by [`HostPorts::name`].
@@ -142,24 +162,27 @@ impl World {
     }
 
     fn put_slice(&mut self, mut slice: Slice) -> Touched {
-        let owner = ObjectName { namespace: slice.name.namespace.clone(), name: slice.service.clone() };
-        let known = self.slices.get(&owner).and_then(|of| Some(&of[position(of, &slice.name.name).ok()?]));
-        if known == Some(&slice) {
+        self.share_slice(&mut slice);
+        let (name, service) = (slice.name.clone(), slice.service.clone());
+        let owner = ObjectName { namespace: name.namespace.clone(), name: service.clone() };
+        let mut ports: Arc<[SlicePort]> = slice.ports.as_slice().into();
+        share(&mut self.slice_ports, &mut ports);
+        let packed = PackedSlice::pack(slice, ports, &mut self.node_numbers);
+        let known = self.slices.get(&owner).and_then(|of| Some(&of[position(of, &name.name).ok()?]));
+        if known == Some(&packed) {
             return Touched::default();
         }
         let mut touched = Touched::default();
-        if self.slice_service.get(&slice.name).is_some_and(|before| *before != slice.service) {
-            touched = self.remove_slice(&slice.name);
+        if self.slice_service.get(&name).is_some_and(|before| *before != service) {
+            touched = self.remove_slice(&name);
         }
-        self.share_slice(&mut slice);
-        let owner = ObjectName { namespace: slice.name.namespace.clone(), name: slice.service.clone() };
-        self.slice_service.insert(slice.name.clone(), slice.service.clone());
+        self.slice_service.insert(name, service);
         let of = self.slices.entry(owner.clone()).or_default();
-        match position(of, &slice.name.name) {
-            Ok(index) => of[index] = slice,
+        match position(of, &packed.name) {
+            Ok(index) => of[index] = packed,
             Err(index) => {
                 of.reserve_exact(1); // Nearly every Service has one slice for good.
-                of.insert(index, slice);
+                of.insert(index, packed);
             }
         }
         touched.services.insert(owner);
@@ -200,31 +223,18 @@ impl World {
         Touched::service(name)
     }
 
-    /// Replaces what repeats over many endpoints by one shared copy, and gives back room to spare.
+    /// Replaces what repeats over many slices by one shared copy.
     fn share_slice(&mut self, slice: &mut Slice) {
         self.share_name(&mut slice.name);
         share(&mut self.strings, &mut slice.service);
         for port in &mut slice.ports {
             share(&mut self.strings, &mut port.name);
         }
-        let mut before: Option<(Arc<str>, Arc<str>)> = None;
         for endpoint in &mut slice.endpoints {
-            if let Some(node) = &mut endpoint.node {
-                let last = before.take().filter(|(name, _)| Arc::ptr_eq(name, node));
-                let (name, copy) = last.unwrap_or_else(|| {
-                    let mut copy = node.clone();
-                    share(&mut self.strings, &mut copy);
-                    (node.clone(), copy)
-                });
-                *node = copy.clone();
-                before = Some((name, copy));
-            }
             if let Some(hints) = &mut endpoint.hints {
                 share(&mut self.hints, hints);
             }
         }
-        slice.ports.shrink_to_fit();
-        slice.endpoints.shrink_to_fit();
     }
 
     fn share_name(&mut self, name: &mut ObjectName) {
@@ -234,8 +244,8 @@ impl World {
 }
 
 /// Where the slice of that name is, or would be.
-fn position(slices: &[Slice], name: &str) -> Result<usize, usize> {
-    slices.binary_search_by(|slice| (*slice.name.name).cmp(name))
+fn position(slices: &[PackedSlice], name: &str) -> Result<usize, usize> {
+    slices.binary_search_by(|slice| (*slice.name).cmp(name))
 }
 
 /// Replaces `value` by the copy of it in `pool`, which holds one of each that somebody has.

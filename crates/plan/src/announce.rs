@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use daymark_model::{Node, ObjectName, Service, Touched, World};
+use daymark_model::{Endpoint, Node, ObjectName, Service, Touched, World};
 
 use crate::hash::{fnv1a, mix};
 
@@ -116,7 +116,8 @@ fn load_balancer_addresses(service: &Service) -> BTreeSet<Ipv4Addr> {
 }
 
 fn nodes_with_endpoints(world: &World, service: &Service) -> BTreeSet<Arc<str>> {
-    let endpoints = || world.slices(&service.name).flat_map(|slice| &slice.endpoints);
+    let endpoints: Vec<Endpoint> = world.slices(&service.name).flat_map(|slice| slice.endpoints).collect();
+    let endpoints = || endpoints.iter();
     let ready = endpoints().filter(|endpoint| endpoint.ready || service.publish_not_ready);
     let draining = endpoints().filter(|endpoint| endpoint.serving && endpoint.terminating);
     let ready: BTreeSet<Arc<str>> = ready.filter_map(|endpoint| endpoint.node.clone()).collect();

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use daymark_model::{AddressFamily, Endpoint, Hints, Protocol, Service, ServicePort, World};
+use daymark_model::{AddressFamily, Endpoint, Hints, Protocol, Service, ServicePort, Slice, World};
 
 use crate::tables::{ServiceEntry, Slot};
 use crate::view::NodeView;
@@ -27,7 +27,8 @@ pub fn entry(
     port: &ServicePort,
     family: AddressFamily,
 ) -> ServiceEntry {
-    let candidates = candidates(world, view, service, port, family);
+    let slices: Vec<Slice> = world.slices(&service.name).filter(|slice| slice.family == family).collect();
+    let candidates = candidates(&slices, view, service, port);
     let topology = Topology::of(&candidates);
     let any_ready = candidates.values().any(|c| c.ready);
     let any_local_ready = candidates.values().any(|c| c.ready && c.local);
@@ -85,14 +86,13 @@ impl Candidate<'_> {
 }
 
 fn candidates<'a>(
-    world: &'a World,
+    slices: &'a [Slice],
     view: &NodeView,
     service: &Service,
     port: &ServicePort,
-    family: AddressFamily,
 ) -> BTreeMap<(IpAddr, u16), Candidate<'a>> {
     let mut found: BTreeMap<(IpAddr, u16), Candidate> = BTreeMap::new();
-    for slice in world.slices(&service.name).filter(|slice| slice.family == family) {
+    for slice in slices {
         for slice_port in slice.ports.iter().filter(|p| p.name == port.name && p.protocol == port.protocol) {
             let usable = slice.endpoints.iter().filter(|e| view.refuses_endpoint(&e.address).is_none());
             for endpoint in usable {

@@ -92,7 +92,7 @@ impl HealthChecks {
 
     fn local_ready(&self, world: &World, service: &Service, family: AddressFamily) -> BTreeSet<IpAddr> {
         let slices = world.slices(&service.name).filter(|slice| slice.family == family);
-        let here = slices.flat_map(|slice| &slice.endpoints).filter(|endpoint| {
+        let here = slices.flat_map(|slice| slice.endpoints).filter(|endpoint| {
             endpoint.node.as_ref() == Some(&self.view.name)
                 && self.view.refuses_endpoint(&endpoint.address).is_none()
         });

@@ -50,9 +50,9 @@ impl IdLedger {
         id
     }
 
-    pub fn release(&mut self, key: &EntryKey) {
-        if let Some(id) = self.ids.remove(key) {
-            self.owners.remove(&id);
+    pub fn release(&mut self, id: ServiceId) {
+        if let Some(key) = self.owners.remove(&id) {
+            self.ids.remove(&key);
         }
     }
 

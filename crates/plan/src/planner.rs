@@ -25,15 +25,14 @@ pub fn compile(world: &World, view: &NodeView, ledger: IdLedger) -> (Tables, IdL
 /// What one Service holds at present.
 #[derive(Clone, Debug, Default)]
 struct Part {
-    cluster_ips: Vec<IpAddr>,
-    entries: Vec<PartEntry>,
+    cluster_ips: Box<[IpAddr]>,
+    entries: Box<[PartEntry]>,
 }
 
 #[derive(Clone, Debug)]
 struct PartEntry {
     id: ServiceId,
-    key: EntryKey,
-    frontends: Vec<WantedFrontend>,
+    frontends: Box<[WantedFrontend]>,
 }
 
 /// Until [`Planner::synced`], changes only fill the world, and the tables stay as they were found.
@@ -247,9 +246,9 @@ impl Planner {
             for frontend in &compiled.frontends {
                 batch.frontends.entry(frontend.key).or_default().push(name.clone());
             }
-            entries.push(PartEntry { id, key: compiled.key, frontends: compiled.frontends });
+            entries.push(PartEntry { id, frontends: compiled.frontends.into() });
         }
-        Part { cluster_ips: compiled.cluster_ips, entries }
+        Part { cluster_ips: compiled.cluster_ips.into(), entries: entries.into() }
     }
 
     /// Copies what the tables hold under `id`.
@@ -269,7 +268,7 @@ impl Planner {
     fn release_ids(&mut self, before: &Part, after: &Part) {
         for entry in &before.entries {
             if !after.entries.iter().any(|kept| kept.id == entry.id) {
-                self.ledger.release(&entry.key);
+                self.ledger.release(entry.id);
             }
         }
     }

@@ -64,10 +64,10 @@ fn equal_hints_are_shared() {
     world.apply(with_hints("a"));
     world.apply(with_hints("b"));
     let owner = ObjectName::new("default", "web");
-    let endpoints = world.slices(&owner).flat_map(|slice| &slice.endpoints);
-    let hints: Vec<&Arc<Hints>> = endpoints.filter_map(|endpoint| endpoint.hints.as_ref()).collect();
+    let endpoints = world.slices(&owner).flat_map(|slice| slice.endpoints);
+    let hints: Vec<Arc<Hints>> = endpoints.filter_map(|endpoint| endpoint.hints).collect();
     assert_eq!(hints.len(), 4);
-    assert!(hints.iter().all(|one| Arc::ptr_eq(one, hints[0])));
+    assert!(hints.iter().all(|one| Arc::ptr_eq(one, &hints[0])));
 }
 
 #[test]
@@ -78,6 +78,6 @@ fn slices_come_in_order_of_their_names() {
     }
     world.apply(Change::SliceGone(ObjectName::new("default", "c")));
     let owner = ObjectName::new("default", "web");
-    let names: Vec<&str> = world.slices(&owner).map(|slice| &*slice.name.name).collect();
+    let names: Vec<String> = world.slices(&owner).map(|slice| slice.name.name.to_string()).collect();
     assert_eq!(names, ["a", "b"]);
 }
