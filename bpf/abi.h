@@ -16,7 +16,7 @@
  * for ever, and values only grow at their end: then an agent carries the entries of an earlier version
  * over, new fields being zero.
  */
-#define ABI_VERSION 3
+#define ABI_VERSION 4
 
 #define KIND_CLUSTER_IP 1
 #define KIND_NODE_PORT 2
@@ -47,6 +47,12 @@ _Static_assert(sizeof(struct frontend) == 8, "frontend");
 #define SERVICE_ELSEWHERE 1
 /* Has a Maglev table whenever it has slots. */
 #define SERVICE_MAGLEV 2
+/* Its first slots are near, and not in `slots`. */
+#define SERVICE_NEAR 4
+
+/* So many slots of a Service are in its own entry, and few Services have more. With its key and the kernel's own
+ * fields the entry then takes 248 bytes, of a piece of 256. */
+#define NEAR_SLOTS 7
 
 struct service {
 	/* The kernel's own generation; its lowest bit is the parity of the live slots. */
@@ -63,8 +69,13 @@ struct service {
 	__u32 members;
 	/* Entries of the Maglev table; 0: clients from outside choose at random like all others. */
 	__u32 maglev_size;
+	/* Its own, with SERVICE_NEAR. */
+	__u32 id;
+	/* The first slots: their addresses, and their ports beside their flags. */
+	__u32 near_ips[28];
+	__u32 near_ports[7];
 };
-_Static_assert(sizeof(struct service) == 36, "service");
+_Static_assert(sizeof(struct service) == 180, "service");
 
 struct slot_key {
 	__u32 service;

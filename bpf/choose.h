@@ -35,6 +35,14 @@ struct range {
 	__u32 count;
 };
 
+/* Whether the near slots that were just read are the Service's: the kernel may give the room of a replaced entry to
+ * another one at once. It writes that from the beginning, where the id and the generation are. */
+INLINE bool is_unchanged(const struct service *service, __u32 id, __u32 generation)
+{
+	asm volatile("" ::: "memory");
+	return service->id == id && service->generation == generation;
+}
+
 INLINE struct range offered(const struct service *service, bool local)
 {
 	struct range range = { 0, service->local_slots };
@@ -68,7 +76,8 @@ INLINE bool look_up_maglev(const struct service *service, __u32 id, __u32 hash, 
  */
 INLINE int choose_slot(const struct service *service, __u32 id, bool local, __u32 hash, struct backend *backend)
 {
-	struct slot_key key = { .service = id, .parity = service->generation & 1 };
+	__u32 generation = service->generation;
+	struct slot_key key = { .service = id, .parity = generation & 1 };
 	struct range range = offered(service, local);
 	struct slot *slot;
 	__u32 index;
@@ -77,14 +86,22 @@ INLINE int choose_slot(const struct service *service, __u32 id, bool local, __u3
 		return local && (service->flags & SERVICE_ELSEWHERE) ? VERDICT_DROP : VERDICT_REFUSE;
 	if (local || !hash || !service->maglev_size || !look_up_maglev(service, id, hash, &index))
 		index = ((__u64)bpf_get_prandom_u32() * range.count) >> 32;
-	key.index = range.first + index;
+	index += range.first;
+	backend->service = id;
+	if (index < NEAR_SLOTS && (service->flags & SERVICE_NEAR)) {
+		copy_ip(backend->ip, service->near_ips + 4 * index);
+		backend->port = service->near_ports[index];
+		backend->flags = service->near_ports[index] >> 16;
+		backend->generation = generation;
+		return is_unchanged(service, id, generation) ? VERDICT_CHOSEN : VERDICT_VANISHED;
+	}
+	key.index = index;
 	slot = bpf_map_lookup_elem(&slots, &key);
 	if (!slot)
 		return VERDICT_VANISHED;
 	copy_ip(backend->ip, slot->ip);
 	backend->port = slot->port;
 	backend->flags = slot->flags;
-	backend->service = id;
 	backend->generation = slot->generation;
 	return VERDICT_CHOSEN;
 }
@@ -93,14 +110,32 @@ struct membership {
 	struct slot_key key;
 	__u32 first;
 	const struct choice *choice;
+	/* Of the entry. */
+	__u32 generation;
+	bool near;
 	bool found;
 };
+
+INLINE bool is_near(const struct membership *search, __u32 index)
+{
+	struct service *service = bpf_map_lookup_elem(&services, &search->key.service);
+	const struct choice *choice = search->choice;
+
+	return service && (__u16)service->near_ports[index] == choice->port &&
+	       same_ip(service->near_ips + 4 * index, choice->ip) &&
+	       is_unchanged(service, search->key.service, search->generation);
+}
 
 static long compare_slot(__u32 index, struct membership *search)
 {
 	struct slot *slot;
 
-	search->key.index = search->first + index;
+	index += search->first;
+	if (search->near && index < NEAR_SLOTS) {
+		search->found = is_near(search, index);
+		return search->found;
+	}
+	search->key.index = index;
 	slot = bpf_map_lookup_elem(&slots, &search->key);
 	if (slot && slot->port == search->choice->port && same_ip(slot->ip, search->choice->ip)) {
 		search->found = true;
@@ -136,8 +171,10 @@ SUBPROGRAM int still_offered(__u32 id, int offer, struct choice *choice)
 		return false;
 	if (choice->generation == service->generation)
 		return true;
+	search.generation = service->generation;
+	search.near = service->flags & SERVICE_NEAR;
 	search.key.service = id;
-	search.key.parity = service->generation & 1;
+	search.key.parity = search.generation & 1;
 	range = offered(service, offer == OFFER_LOCAL);
 	if (offer == OFFER_FLOW) {
 		range.first = 0;
@@ -147,7 +184,7 @@ SUBPROGRAM int still_offered(__u32 id, int offer, struct choice *choice)
 	search.first = range.first;
 	bpf_loop(range.count, compare_slot, &search, 0);
 	if (search.found)
-		choice->generation = service->generation;
+		choice->generation = search.generation;
 	return search.found;
 }
 

@@ -5,7 +5,7 @@
 
 #include "choose.h"
 #include "read.h"
-#include "rewrite.h"
+#include "translate.h"
 
 /* The key under which the other direction of a flow arrives. */
 INLINE void peer_key(struct flow_key *peer, const struct flow *flow, __u8 protocol)

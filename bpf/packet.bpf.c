@@ -8,7 +8,6 @@
  * Each program is an ordered list of questions; the first that answers decides.
  */
 #include "icmp.h"
-#include "refuse.h"
 
 INLINE bool in_cluster(__u32 network)
 {
@@ -141,8 +140,8 @@ SUBPROGRAM int find_entry(const struct packet *packet, __u32 source_network, int
 	if (!frontend)
 		return UNHANDLED;
 	/* Cluster IPs are translated at sockets; as a packet they come from outside or evade the policy. But no
-	 * program is asked when a socket of SCTP connects. */
-	if (frontend->kind == KIND_CLUSTER_IP && (key.protocol != IPPROTO_SCTP || !from_pod))
+	 * program is asked when a socket of SCTP connects, and one of UDP connects where there is no backend. */
+	if (frontend->kind == KIND_CLUSTER_IP && (key.protocol == IPPROTO_TCP || !from_pod))
 		return UNHANDLED;
 	if ((frontend->flags & FRONTEND_SOURCE_CHECKED) &&
 	    !source_allowed(frontend->service, packet->key.source)) {
@@ -167,12 +166,15 @@ INLINE int serve(struct __sk_buff *skb, const struct packet *packet, __u32 sourc
 }
 
 /* Addresses that only Services use: what no frontend served above must not wander on. */
-INLINE int reject_unserved(struct __sk_buff *skb, const struct packet *packet, __u32 target_network)
+INLINE int reject_unserved(struct __sk_buff *skb, const struct packet *packet, __u32 target_network, bool from_pod)
 {
 	__u32 *kind = bpf_map_lookup_elem(&service_ips, packet->key.target);
 
 	if ((kind && *kind == KIND_CLUSTER_IP) || (target_network & NETWORK_SERVICE)) {
 		count(COUNT_DROP_NO_PORT);
+		/* A pod's connected UDP socket was not refused before. */
+		if (kind && from_pod && packet->content == CONTENT_FLOW && packet->key.protocol == IPPROTO_UDP)
+			return refuse(skb, packet);
 		return DROP;
 	}
 	if (!kind || (target_network & NETWORK_THIS_NODE))
@@ -205,41 +207,47 @@ INLINE int pass_among_pods(struct __sk_buff *skb, struct packet *packet)
 	return forward_untranslated(skb, packet);
 }
 
-SEC("classifier")
-int uplink(struct __sk_buff *skb)
+INLINE int judge_arrival(struct __sk_buff *skb, struct packet *packet)
 {
-	struct packet packet = {};
 	__u32 source, target;
 	int action;
 
-	if (!read_network(skb, &packet))
+	if (!read_network(skb, packet))
 		return TO_STACK;
-	if (is_among_pods((const void *)&packet.key))
-		return pass_among_pods(skb, &packet);
+	if (is_among_pods((const void *)&packet->key))
+		return pass_among_pods(skb, packet);
 	/* A flow is followed unseen: who might open it was asked when it was opened. */
-	read_transport(skb, &packet);
-	action = follow(skb, &packet);
+	read_transport(skb, packet);
+	action = follow(skb, packet);
 	if (action != UNHANDLED)
 		return action;
-	source = network_of(packet.key.source);
-	target = network_of(packet.key.target);
+	source = network_of(packet->key.source);
+	target = network_of(packet->key.target);
 	/* Isolation: pods are reached through Services, except from inside the cluster. */
 	if ((target & NETWORK_POD) && !in_cluster(source)) {
 		count(COUNT_DROP_ISOLATION);
 		return DROP;
 	}
-	if (packet.content == CONTENT_FLOW) {
-		action = serve(skb, &packet, source, false);
+	if (packet->content == CONTENT_FLOW) {
+		action = serve(skb, packet, source, false);
 		if (action != UNHANDLED)
 			return action;
 	}
-	action = reject_unserved(skb, &packet, target);
+	action = reject_unserved(skb, packet, target, false);
 	if (action != UNHANDLED)
 		return action;
 	if (!(target & NETWORK_POD))
 		return TO_STACK;
-	forget_finished(&packet);
-	return forward_untranslated(skb, &packet);
+	forget_finished(packet);
+	return forward_untranslated(skb, packet);
+}
+
+SEC("classifier")
+int uplink(struct __sk_buff *skb)
+{
+	struct packet packet = {};
+
+	return tell(skb, &packet, judge_arrival(skb, &packet));
 }
 
 /* Link-local, multicast, broadcast and unspecified addresses have no outside. */
@@ -277,36 +285,42 @@ SUBPROGRAM int masquerade(struct __sk_buff *skb, const struct packet *packet)
 	return translate(skb, packet, &to);
 }
 
+INLINE int judge_departure(struct __sk_buff *skb, struct packet *packet)
+{
+	__u32 target;
+	int action;
+
+	if (!read_network(skb, packet))
+		return TO_STACK;
+	if (is_among_pods((const void *)&packet->key))
+		return pass_among_pods(skb, packet);
+	read_transport(skb, packet);
+	action = follow(skb, packet);
+	if (action != UNHANDLED)
+		return action;
+	target = network_of(packet->key.target);
+	if (packet->content == CONTENT_FLOW) {
+		action = serve(skb, packet, NETWORK_POD, true);
+		if (action != UNHANDLED)
+			return action;
+	}
+	action = reject_unserved(skb, packet, target, true);
+	if (action != UNHANDLED)
+		return action;
+	if ((target & NETWORK_THIS_NODE) || !is_routable(packet->key.target))
+		return TO_STACK;
+	if (!in_cluster(target))
+		return masquerade(skb, packet);
+	forget_finished(packet);
+	return forward_untranslated(skb, packet);
+}
+
 SEC("classifier")
 int pod(struct __sk_buff *skb)
 {
 	struct packet packet = {};
-	__u32 target;
-	int action;
 
-	if (!read_network(skb, &packet))
-		return TO_STACK;
-	if (is_among_pods((const void *)&packet.key))
-		return pass_among_pods(skb, &packet);
-	read_transport(skb, &packet);
-	action = follow(skb, &packet);
-	if (action != UNHANDLED)
-		return action;
-	target = network_of(packet.key.target);
-	if (packet.content == CONTENT_FLOW) {
-		action = serve(skb, &packet, NETWORK_POD, true);
-		if (action != UNHANDLED)
-			return action;
-	}
-	action = reject_unserved(skb, &packet, target);
-	if (action != UNHANDLED)
-		return action;
-	if ((target & NETWORK_THIS_NODE) || !is_routable(packet.key.target))
-		return TO_STACK;
-	if (!in_cluster(target))
-		return masquerade(skb, &packet);
-	forget_finished(&packet);
-	return forward_untranslated(skb, &packet);
+	return tell(skb, &packet, judge_departure(skb, &packet));
 }
 
 /* The backend is the node: its replies come from the stack, routed, and only lack the frontend's address. So

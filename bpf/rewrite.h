@@ -155,10 +155,15 @@ INLINE void rewrite(struct __sk_buff *skb, const struct packet *packet, const st
 	bpf_skb_store_bytes(skb, transport, new_ports, sizeof(new_ports), 0);
 }
 
-/* The interface and the next hop that a packet leaves by. */
+/* What keeps a packet from going on that a router would tell of. */
+enum hindrance { UNKNOWN_WAY, HOPS_EXHAUSTED, TOO_LARGE };
+
+/* The interface and the next hop that a packet leaves by, or why it does not. */
 struct way {
 	__u32 ifindex;
 	struct bpf_redir_neigh hop;
+	__u16 hindrance;
+	__u16 mtu;
 };
 
 /*
@@ -171,7 +176,10 @@ INLINE bool find_way(struct __sk_buff *skb, const struct packet *packet, const s
 		.family = packet->ipv6 ? AF_INET6 : AF_INET,
 		.l4_protocol = packet->key.protocol,
 		.ifindex = skb->ifindex,
+		/* Merged segments are taken apart again. */
+		.tot_len = skb->gso_size ? 0 : packet->length,
 	};
+	long found;
 
 	if (packet->ipv6) {
 		copy_ip(fib.ipv6_src, as->source);
@@ -180,8 +188,19 @@ INLINE bool find_way(struct __sk_buff *skb, const struct packet *packet, const s
 		fib.ipv4_src = as->source[3];
 		fib.ipv4_dst = as->target[3];
 	}
-	if (packet->routed || packet->ttl <= 1 || bpf_fib_lookup(skb, &fib, sizeof(fib), FIB_LOOKUP_SKIP_NEIGH))
+	if (packet->routed)
 		return false;
+	found = bpf_fib_lookup(skb, &fib, sizeof(fib), FIB_LOOKUP_SKIP_NEIGH);
+	if (found == BPF_FIB_LKUP_RET_FRAG_NEEDED) {
+		way->hindrance = TOO_LARGE;
+		way->mtu = fib.mtu_result;
+	}
+	if (found)
+		return false;
+	if (packet->ttl <= 1) {
+		way->hindrance = HOPS_EXHAUSTED;
+		return false;
+	}
 	way->ifindex = fib.ifindex;
 	/* Now the next hop, of either family. */
 	way->hop.nh_family = fib.family;
@@ -213,22 +232,6 @@ SUBPROGRAM int forward(struct __sk_buff *skb, const struct packet *packet, const
 	if (!find_way(skb, packet, as, &way))
 		return TO_STACK;
 	decrement_ttl(skb, packet);
-	return take_way(&way);
-}
-
-/* Makes a packet into another, and sends that on. */
-SUBPROGRAM int translate(struct __sk_buff *skb, const struct packet *packet, const struct flow *to)
-{
-	if (!packet || !to)
-		return DROP;
-
-	struct way way = {};
-
-	if (!find_way(skb, packet, (const void *)to, &way)) {
-		rewrite(skb, packet, to, packet->ttl);
-		return TO_STACK;
-	}
-	rewrite(skb, packet, to, packet->ttl - 1);
 	return take_way(&way);
 }
 

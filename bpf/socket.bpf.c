@@ -254,7 +254,14 @@ INLINE int on_connect(struct bpf_sock_addr *ctx, bool ipv6)
 		write_address(ctx, ipv6, backend.ip, backend.port);
 		return ALLOW;
 	case REFUSE:
-		return refuse();
+		/*
+		 * Connecting a UDP socket sends nothing and never fails; programs do it to learn their own
+		 * address. What a pod then sends is refused at its interface, which the node's own have not.
+		 */
+		if (dial.protocol == PROTOCOL_TCP || is_of_node(ctx))
+			return refuse();
+		forget_dialled(ctx);
+		return ALLOW;
 	default:
 		if (dial.protocol == PROTOCOL_UDP)
 			forget_dialled(ctx);

@@ -170,7 +170,7 @@ fn connections(plane: &DataPlane, uplink: u32, pod: u32) -> Result<()> {
             }
         }
     }
-    ensure!(plane.flows()? > 0, "nothing was translated");
+    ensure!(plane.meters().flow_entries()? > 0, "nothing was translated");
     Ok(())
 }
 

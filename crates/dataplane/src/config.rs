@@ -5,10 +5,11 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use daymark_model::AddressFamily;
+use daymark_plan::tables::Tables;
 use ipnet::IpNet;
 
 use crate::error::Error;
-use crate::{abi, networks};
+use crate::{abi, control, encode, maglev, networks};
 
 /// Configuration of a node's data plane.
 #[derive(Clone, Debug)]
@@ -29,7 +30,7 @@ pub struct Config {
     /// Source ports of connections that this node translates, in its own network namespace. Must not
     /// overlap the range of node ports.
     pub snat_ports: RangeInclusive<u16>,
-    /// Used when the maps are made; existing maps keep theirs.
+    /// At least so much: existing maps that are larger stay so, and the sizes of flows are those of their beginning.
     pub sizes: Sizes,
 }
 
@@ -66,6 +67,26 @@ impl Config {
         self.node_ips.iter().copied().find(|ip| AddressFamily::of(ip) == family)
     }
 
+    /// What programs know of the node.
+    pub(crate) fn settings(&self, netns_cookie: u64) -> abi::Settings {
+        let pods = self.pods_alone();
+        let mut settings = abi::Settings {
+            node_ipv4: self.node_ip_of(AddressFamily::Ipv4).map(abi::ip_words).unwrap_or_default(),
+            node_ipv6: self.node_ip_of(AddressFamily::Ipv6).map(abi::ip_words).unwrap_or_default(),
+            first_port: *self.snat_ports.start(),
+            last_port: *self.snat_ports.end(),
+            pad: 0,
+            netns_cookie,
+            pod_networks: Default::default(),
+            pod_networks_count: pods.len() as u32,
+            pad_at_end: 0,
+        };
+        for (words, network) in settings.pod_networks.chunks_mut(8).zip(pods) {
+            words.copy_from_slice(&abi::masked_words(network));
+        }
+        settings
+    }
+
     pub(crate) fn networks(&self) -> Vec<(IpNet, u32)> {
         let flagged = |nets: &[IpNet], flag: u32| nets.iter().map(|n| (*n, flag)).collect::<Vec<_>>();
         let mut all = flagged(&self.pod_cidrs, abi::NETWORK_POD);
@@ -90,13 +111,16 @@ impl Config {
 
 /// How many entries each map may hold. Control maps take 16 bytes an entry at once and the rest as they fill,
 /// state maps everything from the start (about 150 bytes an entry).
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {
     pub frontends: u32,
     pub services: u32,
+    /// Of Services with more than seven backends, all but the first seven, twice.
     pub slots: u32,
     /// Pieces of Maglev tables: twice 16 for a Service with ten backends.
     pub maglev: u32,
+    /// Backends that something is counted for.
+    pub backends: u32,
     /// Two for each translated connection.
     pub flows: u32,
     /// Conversations of unconnected UDP sockets.
@@ -104,13 +128,15 @@ pub struct Sizes {
     pub affinity: u32,
 }
 
+/// For small clusters; see [`Sizes::with_room_for`].
 impl Default for Sizes {
     fn default() -> Self {
         Self {
-            frontends: 32_768,
-            services: 16_384,
-            slots: 131_072,
-            maglev: 65_536,
+            frontends: 4096,
+            services: 2048,
+            slots: 4096,
+            maglev: 4096,
+            backends: 4096,
             flows: 65_536,
             udp_flows: 16_384,
             affinity: 16_384,
@@ -118,24 +144,94 @@ impl Default for Sizes {
     }
 }
 
+/// Maps that are made anew when they become too small.
+pub(crate) const GROWING: [&str; 7] =
+    ["frontends", "services", "service_ips", "service_stats", "slots", "maglev", "backend_stats"];
+
 impl Sizes {
-    /// For 50,000 Services of ten backends, all of which may change. Empty, they take 25 MB.
-    pub fn large() -> Self {
-        Self { frontends: 131_072, services: 131_072, slots: 1_048_576, maglev: 131_072, ..Self::default() }
+    /// The most that tables are given room for: should the API tell of more, the kernel's memory stays bounded.
+    pub const MOST: Self = Self {
+        frontends: 262_144,
+        services: 131_072,
+        slots: 1_048_576,
+        maglev: 262_144,
+        backends: 131_072,
+        flows: 65_536,
+        udp_flows: 16_384,
+        affinity: 16_384,
+    };
+
+    /// With room for these tables, while every entry changes at once. Nothing gets smaller.
+    #[must_use]
+    pub fn with_room_for(self, tables: &Tables) -> Self {
+        let (mut backends, mut slots, mut maglev) = (0, 0, 0);
+        for entry in tables.services.values() {
+            let members = entry.slots.len() + entry.draining.len();
+            backends += members;
+            slots += 2 * members.saturating_sub(encode::NEAR_SLOTS);
+            maglev += 2 * maglev::chunks_of(maglev::size(entry)) as usize;
+        }
+        let external = tables.frontends.values().filter(|frontend| control::is_external(frontend.kind));
+        let services = tables.services.len().max(tables.cluster_ips.len() + external.count());
+        let raised = |have: u32, needed: usize, most: u32| {
+            if needed <= have as usize { have } else { have.max(rounded(needed, most)) }
+        };
+        Self {
+            frontends: raised(self.frontends, tables.frontends.len(), Self::MOST.frontends),
+            services: raised(self.services, services, Self::MOST.services),
+            slots: raised(self.slots, slots, Self::MOST.slots),
+            maglev: raised(self.maglev, maglev, Self::MOST.maglev),
+            backends: raised(self.backends, backends, Self::MOST.backends),
+            ..self
+        }
     }
 
     /// `None` for maps whose size is not a matter of taste.
     pub(crate) fn entries(&self, map: &str) -> Option<u32> {
+        let mut copy = *self;
+        copy.entries_mut(map).copied()
+    }
+
+    pub(crate) fn entries_mut(&mut self, map: &str) -> Option<&mut u32> {
         match map {
-            "frontends" => Some(self.frontends),
-            "services" | "service_ips" | "service_stats" => Some(self.services),
-            "slots" => Some(self.slots),
-            "backend_stats" => Some(self.frontends),
-            "maglev" => Some(self.maglev),
-            "flows" => Some(self.flows),
-            "udp_flows" | "udp_replies" | "udp_connected" => Some(self.udp_flows),
-            "affinity" => Some(self.affinity),
+            "frontends" => Some(&mut self.frontends),
+            "services" | "service_ips" | "service_stats" => Some(&mut self.services),
+            "slots" => Some(&mut self.slots),
+            "backend_stats" => Some(&mut self.backends),
+            "maglev" => Some(&mut self.maglev),
+            "flows" => Some(&mut self.flows),
+            "udp_flows" | "udp_replies" | "udp_connected" => Some(&mut self.udp_flows),
+            "affinity" => Some(&mut self.affinity),
             _ => None,
         }
+    }
+}
+
+/// An eighth more, since Services come one by one; a power of two, as the kernel has it anyway.
+fn rounded(needed: usize, most: u32) -> u32 {
+    u32::try_from((needed + needed / 8).next_power_of_two()).unwrap_or(most).min(most)
+}
+
+#[cfg(test)]
+mod tests {
+    use daymark_plan::tables::{ServiceEntry, Slot};
+
+    use super::*;
+
+    #[test]
+    fn room_grows_with_the_tables_up_to_a_bound_and_never_shrinks() {
+        let slot = Slot { ip: [10, 0, 0, 1].into(), port: 80, local: false };
+        let tables = |services: u32, backends: usize| {
+            let entry = ServiceEntry { slots: vec![slot; backends], ..ServiceEntry::default() };
+            let services = (1..=services).map(|id| (id, entry.clone())).collect();
+            Tables { services, ..Tables::default() }
+        };
+        let small = Sizes::default();
+        assert_eq!(small.with_room_for(&tables(100, 10)), small);
+        let large = small.with_room_for(&tables(10_000, 10));
+        assert_eq!((large.services, large.slots, large.backends), (16_384, 131_072, 131_072));
+        assert_eq!(large.with_room_for(&tables(1, 1)), large);
+        let bounded = small.with_room_for(&tables(150_000, 12));
+        assert_eq!((bounded.services, bounded.slots), (Sizes::MOST.services, Sizes::MOST.slots));
     }
 }

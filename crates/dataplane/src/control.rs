@@ -5,6 +5,8 @@
 //! skip generations and a skipped one would have the live parity. A run of operations of one kind is
 //! written in batches; the order between runs is kept.
 
+mod runs;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::Path;
@@ -17,18 +19,31 @@ use crate::error::{ApplyError, Error, MapError};
 use crate::maglev::{self, MaglevTables};
 use crate::map::Map;
 use crate::{abi, encode};
-
-/// At most this many slots are written before their services flip, to bound memory and delay.
-const SLOTS_AT_ONCE: usize = 16_384;
+use runs::{Run, next_run};
 
 /// What must be known of a service to change it.
 #[derive(Clone, Copy, Debug, Default)]
 struct Live {
     generation: u32,
-    /// How many slots exist under each parity.
+    /// How many slots exist under each parity, those in the service's own entry included.
     written: [u32; 2],
+    /// Under which parity the first slots are no part of the service's own entry, as an earlier version had it.
+    apart: [bool; 2],
     /// How many pieces of Maglev tables exist under each parity.
     chunks: [u32; 2],
+}
+
+impl Live {
+    /// The slots under a parity that are in the map of slots.
+    fn written_apart(&self, parity: usize) -> std::ops::Range<u32> {
+        let first = if self.apart[parity] { 0 } else { abi::NEAR_SLOTS };
+        first..self.written[parity].max(first)
+    }
+}
+
+/// The first slot that is no part of the service's own entry.
+fn first_apart(entry: &abi::Service) -> u32 {
+    if entry.flags & abi::SERVICE_NEAR != 0 { abi::NEAR_SLOTS } else { 0 }
 }
 
 /// The control maps and what was written to them.
@@ -46,66 +61,7 @@ pub(crate) struct Control {
     ranges: BTreeMap<ServiceId, Vec<IpNet>>,
 }
 
-/// The operations of one kind that stand together.
-enum Run<'a> {
-    Services(Vec<(ServiceId, &'a ServiceEntry)>),
-    Frontends(Vec<(&'a FrontendKey, &'a Frontend)>),
-    DeletedFrontends(Vec<&'a FrontendKey>),
-    One(&'a Op),
-}
-
-impl Run<'_> {
-    fn len(&self) -> usize {
-        match self {
-            Run::Services(run) => run.len(),
-            Run::Frontends(run) => run.len(),
-            Run::DeletedFrontends(run) => run.len(),
-            Run::One(_) => 1,
-        }
-    }
-}
-
-/// Splits off the longest run at the front.
-fn next_run(ops: &[Op]) -> Run<'_> {
-    match &ops[0] {
-        Op::PutService { .. } => Run::Services(service_run(ops)),
-        Op::PutFrontend { .. } => Run::Frontends(
-            ops.iter()
-                .map_while(|op| match op {
-                    Op::PutFrontend { key, frontend } => Some((key, frontend)),
-                    _ => None,
-                })
-                .collect(),
-        ),
-        Op::DeleteFrontend { .. } => Run::DeletedFrontends(
-            ops.iter()
-                .map_while(|op| match op {
-                    Op::DeleteFrontend { key } => Some(key),
-                    _ => None,
-                })
-                .collect(),
-        ),
-        op => Run::One(op),
-    }
-}
-
-/// A service occurs once in a run, since its second change must see the first one's parity.
-fn service_run(ops: &[Op]) -> Vec<(ServiceId, &ServiceEntry)> {
-    let mut run: Vec<(ServiceId, &ServiceEntry)> = Vec::new();
-    let mut seen = BTreeSet::new();
-    let mut slots = 0;
-    for op in ops {
-        let Op::PutService { id, entry } = op else { break };
-        if !seen.insert(*id) || (slots > 0 && slots + entry.slots.len() > SLOTS_AT_ONCE) {
-            break;
-        }
-        slots += entry.slots.len();
-        run.push((*id, entry));
-    }
-    run
-}
-
-fn is_external(kind: FrontendKind) -> bool {
+pub(crate) fn is_external(kind: FrontendKind) -> bool {
     matches!(kind, FrontendKind::LoadBalancerIp | FrontendKind::ExternalIp)
 }
 
@@ -175,10 +131,13 @@ impl Control {
         let mut slots: BTreeMap<ServiceId, BTreeMap<u32, Slot>> = BTreeMap::new();
         let live = &mut self.live;
         self.slots.for_each(|key, slot| {
-            let written = &mut live.entry(key.service).or_default().written[(key.parity & 1) as usize];
-            *written = (*written).max(key.index + 1);
+            let parity = (key.parity & 1) as usize;
+            let of = live.entry(key.service).or_default();
+            of.written[parity] = of.written[parity].max(key.index + 1);
+            of.apart[parity] |= key.index < abi::NEAR_SLOTS;
             let current = entries.get(&key.service).filter(|entry| entry.generation & 1 == key.parity);
-            if current.is_some_and(|entry| key.index < entry.members.max(entry.slots)) {
+            let first = current.map_or(0, first_apart);
+            if current.is_some_and(|entry| (first..entry.members.max(entry.slots)).contains(&key.index)) {
                 slots.entry(key.service).or_default().insert(key.index, encode::read_slot(&slot));
             }
         })?;
@@ -192,8 +151,9 @@ impl Control {
         Ok(entries
             .into_iter()
             .map(|(id, entry)| {
-                let slots = slots.remove(&id).unwrap_or_default().into_values().collect();
-                (id, encode::read_service(&entry, slots))
+                let mut all = encode::read_near(&entry);
+                all.extend(slots.remove(&id).unwrap_or_default().into_values());
+                (id, encode::read_service(&entry, all))
             })
             .collect())
     }
@@ -226,6 +186,10 @@ impl Control {
             Run::Services(run) => self.put_services(run),
             Run::Frontends(run) => self.put_frontends(run),
             Run::DeletedFrontends(run) => self.delete_frontends(run).map_err(|error| (0, error)),
+            Run::ClusterIps(run) => {
+                let keys: Vec<_> = run.iter().copied().map(address).collect();
+                self.service_ips.put_all(&keys, &vec![abi::KIND_CLUSTER_IP; keys.len()])
+            }
             Run::One(op) => self.apply_one(op).map_err(|error| (0, error)),
         }
     }
@@ -234,11 +198,13 @@ impl Control {
         match op {
             Op::PutSourceRanges { id, ranges } => self.put_source_ranges(*id, ranges),
             Op::DeleteSourceRanges { id } => self.put_source_ranges(*id, &[]),
-            Op::PutClusterIp { ip } => self.service_ips.put(&address(*ip), &abi::KIND_CLUSTER_IP),
             Op::DeleteClusterIp { ip } => self.service_ips.delete(&address(*ip)),
             Op::DeleteService { id } => self.delete_service(*id),
             // The others come in runs.
-            Op::PutService { .. } | Op::PutFrontend { .. } | Op::DeleteFrontend { .. } => Ok(()),
+            Op::PutService { .. }
+            | Op::PutFrontend { .. }
+            | Op::DeleteFrontend { .. }
+            | Op::PutClusterIp { .. } => Ok(()),
         }
     }
 
@@ -251,11 +217,11 @@ impl Control {
             let generation = live.generation.wrapping_add(1);
             let written = &mut live.written[(generation & 1) as usize];
             *written = (*written).max((entry.slots.len() + entry.draining.len()) as u32);
-            for (index, slot) in entry.slots.iter().chain(&entry.draining).enumerate() {
+            for (index, slot) in encode::members(entry).skip(encode::NEAR_SLOTS) {
                 keys.push(encode::slot_key(*id, generation, index));
                 values.push(encode::slot(slot, *id, generation));
             }
-            flips.push(encode::service(entry, generation));
+            flips.push(encode::service(*id, entry, generation));
         }
         self.slots.put_all(&keys, &values).map_err(|(_, error)| (0, error))?;
         for ((id, entry), flip) in run.iter().zip(&flips) {
@@ -285,12 +251,12 @@ impl Control {
         let mut stale = Vec::new();
         for (id, entry) in ids.iter().zip(entries) {
             let Some(live) = self.live.get_mut(id) else { continue };
-            let written = &mut live.written[(entry.generation & 1) as usize];
-            stale.extend(
-                (entry.members..*written).map(|i| encode::slot_key(*id, entry.generation, i as usize)),
-            );
-            *written = entry.members;
-            let chunks = &mut live.chunks[(entry.generation & 1) as usize];
+            let parity = (entry.generation & 1) as usize;
+            let kept = first_apart(entry)..entry.members;
+            let written = live.written_apart(parity).filter(|index| !kept.contains(index));
+            stale.extend(written.map(|index| encode::slot_key(*id, entry.generation, index as usize)));
+            (live.written[parity], live.apart[parity]) = (entry.members, false);
+            let chunks = &mut live.chunks[parity];
             let wanted = maglev::chunks_of(entry.maglev_size);
             self.maglev.delete(*id, entry.generation, wanted..*chunks)?;
             *chunks = wanted;
@@ -306,7 +272,7 @@ impl Control {
         }
         let slots: Vec<abi::SlotKey> = (0..2)
             .flat_map(|parity| {
-                (0..live.written[parity as usize]).map(move |i| encode::slot_key(id, parity, i as usize))
+                live.written_apart(parity as usize).map(move |i| encode::slot_key(id, parity, i as usize))
             })
             .collect();
         self.slots.delete_all(&slots)
@@ -364,3 +330,6 @@ impl Control {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -59,8 +59,11 @@ pub(crate) fn read_frontend(value: &abi::Frontend) -> Option<Frontend> {
     })
 }
 
+/// How many slots are in their Service's own entry.
+pub(crate) const NEAR_SLOTS: usize = abi::NEAR_SLOTS as usize;
+
 /// `generation` is the kernel's own, see [`crate::control`].
-pub(crate) fn service(entry: &ServiceEntry, generation: u32) -> abi::Service {
+pub(crate) fn service(id: ServiceId, entry: &ServiceEntry, generation: u32) -> abi::Service {
     let slots = entry.slots.len() as u32;
     abi::Service {
         generation,
@@ -69,10 +72,44 @@ pub(crate) fn service(entry: &ServiceEntry, generation: u32) -> abi::Service {
         local_slots: entry.n_local.min(slots),
         cluster_from: entry.cluster_from.min(slots),
         affinity_seconds: entry.affinity_seconds,
-        flags: flag(entry.elsewhere, abi::SERVICE_ELSEWHERE) | flag(entry.maglev, abi::SERVICE_MAGLEV),
+        flags: flag(entry.elsewhere, abi::SERVICE_ELSEWHERE)
+            | flag(entry.maglev, abi::SERVICE_MAGLEV)
+            | abi::SERVICE_NEAR,
         members: slots + entry.draining.len() as u32,
         maglev_size: maglev::size(entry),
+        id,
+        ..near(entry)
     }
+}
+
+/// All slots that are stored, with their numbers.
+pub(crate) fn members(entry: &ServiceEntry) -> impl Iterator<Item = (usize, &Slot)> {
+    entry.slots.iter().chain(&entry.draining).enumerate()
+}
+
+fn near(entry: &ServiceEntry) -> abi::Service {
+    let mut value = abi::Service::default();
+    for (index, slot) in members(entry).take(NEAR_SLOTS) {
+        let abi::Slot { ip, port, flags, .. } = self::slot(slot, 0, 0);
+        value.near_ips[4 * index..][..4].copy_from_slice(&ip);
+        let ([a, b], [c, d]) = (port.to_ne_bytes(), flags.to_ne_bytes());
+        value.near_ports[index] = u32::from_ne_bytes([a, b, c, d]);
+    }
+    value
+}
+
+/// The slots that are in a Service's own entry.
+pub(crate) fn read_near(value: &abi::Service) -> Vec<Slot> {
+    if value.flags & abi::SERVICE_NEAR == 0 {
+        return Vec::new();
+    }
+    let slots = value.near_ips.as_chunks::<4>().0.iter().zip(value.near_ports).take(value.members as usize);
+    let read = |(ip, port_and_flags): (&[u32; 4], u32)| {
+        let [a, b, c, d] = port_and_flags.to_ne_bytes();
+        let (port, flags) = (u16::from_ne_bytes([a, b]), u16::from_ne_bytes([c, d]));
+        read_slot(&abi::Slot { ip: *ip, port, flags, ..abi::Slot::default() })
+    };
+    slots.map(read).collect()
 }
 
 /// `slots` are all that are stored, in order.

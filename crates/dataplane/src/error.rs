@@ -67,7 +67,7 @@ impl ApplyError {
 
 fn cause(error: &io::Error) -> String {
     match error.raw_os_error() {
-        Some(libc::E2BIG) => "the map is full: enlarge it in the sizes of the data plane".into(),
+        Some(libc::E2BIG) => "the map is full, and as large as maps get: remove Services or ports".into(),
         Some(libc::ENOMEM) => "the kernel has no memory for it: raise the memory limit".into(),
         Some(libc::EPERM) => "not permitted: CAP_BPF and CAP_NET_ADMIN are needed".into(),
         _ => error.to_string(),

@@ -10,12 +10,16 @@ use std::time::Duration;
 use daymark_model::Protocol;
 use daymark_plan::tables::{ServiceId, Tables};
 
+use crate::config::Config;
 use crate::control::Control;
 use crate::error::Error;
 use crate::gc::State;
 use crate::links::{LinkView, Links};
+use crate::map::Map;
+use crate::networks::Networks;
 use crate::pins::Pins;
 use crate::stats::{self, Counters, ServiceStats, Statistics, Stats};
+use crate::surroundings::{self, Misknown};
 use crate::sys::raw::{self, RawMap};
 use crate::{abi, monotonic_now};
 
@@ -61,10 +65,10 @@ pub struct Fill {
 /// What the kernel counts, in one directory of pins. Cheap to open: no tables are read.
 #[derive(Debug)]
 pub struct Meters {
-    pins: Pins,
-    state: State,
-    counters: Counters,
-    statistics: Statistics,
+    pub(crate) pins: Pins,
+    pub(crate) state: State,
+    pub(crate) counters: Counters,
+    pub(crate) statistics: Statistics,
 }
 
 impl Meters {
@@ -72,10 +76,14 @@ impl Meters {
     /// When nothing of this version is pinned there, or a map cannot be opened.
     pub fn open(bpffs: &Path) -> Result<Self, Error> {
         let pins = Pins::existing(bpffs);
-        let maps = pins.maps();
-        if !maps.join("frontends").exists() {
+        if !pins.maps().join("frontends").exists() {
             return Err(Error::NothingPinned { path: bpffs.to_owned() });
         }
+        Self::of(pins)
+    }
+
+    pub(crate) fn of(pins: Pins) -> Result<Self, Error> {
+        let maps = pins.maps();
         let cpus = stats::possible_cpus()?;
         Ok(Self {
             state: State::open(&maps)?,
@@ -83,6 +91,14 @@ impl Meters {
             statistics: Statistics::open(&maps, cpus)?,
             pins,
         })
+    }
+
+    /// How many directions of translated connections are remembered. Reads the whole table.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn flow_entries(&self) -> Result<usize, Error> {
+        Ok(self.state.flows()?)
     }
 
     /// Every connection once, busiest first.
@@ -109,7 +125,7 @@ impl Meters {
         Ok(self.counters.read(self.state.flows()?)?)
     }
 
-    /// See [`crate::DataPlane::service_stats`].
+    /// What was counted for each Service entry since it was made.
     ///
     /// # Errors
     /// When a map cannot be read.
@@ -117,7 +133,7 @@ impl Meters {
         Ok(self.statistics.services()?)
     }
 
-    /// See [`crate::DataPlane::backend_stats`].
+    /// What was counted for each backend of each Service entry.
     ///
     /// # Errors
     /// When a map cannot be read.
@@ -140,6 +156,8 @@ pub struct Inspection {
     pub meters: Meters,
     control: Control,
     tables: Tables,
+    networks: Networks,
+    settings: Map<u32, abi::Settings>,
 }
 
 impl Inspection {
@@ -149,8 +167,19 @@ impl Inspection {
     /// When nothing of this version is pinned there, or a map cannot be read.
     pub fn open(bpffs: &Path) -> Result<Self, Error> {
         let meters = Meters::open(bpffs)?;
-        let (control, tables) = Control::open(&meters.pins.maps())?;
-        Ok(Self { meters, control, tables })
+        let maps = meters.pins.maps();
+        let (control, tables) = Control::open(&maps)?;
+        let (networks, settings) = (Networks::open(&maps)?, Map::open(&maps, "settings")?);
+        Ok(Self { meters, control, tables, networks, settings })
+    }
+
+    /// What programs do not know as `config` has it: networks, and the settings of the node.
+    ///
+    /// # Errors
+    /// When a map cannot be read.
+    pub fn misknown(&self, config: &Config) -> Result<Vec<Misknown>, Error> {
+        let settings = self.settings.get(&0)?.unwrap_or_default();
+        Ok(surroundings::compare(&self.networks.read()?, &settings, config))
     }
 
     pub fn tables(&self) -> &Tables {

@@ -24,59 +24,56 @@ mod probe;
 mod programs;
 mod stats;
 mod stuck;
+mod surroundings;
 mod sys;
+mod takeover;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
 
-use daymark_model::AddressFamily;
 use daymark_plan::tables::{Op, ServiceEntry, ServiceId, Tables};
 use ipnet::IpNet;
 
 pub use config::{Config, Sizes};
 pub use error::{ApplyError, Error, MapError};
-pub use inspect::Inspection;
+pub use inspect::{Inspection, Meters};
 pub use links::LinkView;
 pub use pins::remove;
 pub use probe::{MissingFeature, probe, speaks_sctp};
-pub use programs::{PacketProgram, Verdict};
+pub use programs::{PacketProgram, Verdict, needed_programs};
 pub use stats::{ServiceStats, Stats};
+pub use surroundings::Misknown;
 
 use control::Control;
-use gc::State;
 use links::Links;
 use map::Map;
 use networks::Networks;
 use pins::Pins;
 use programs::Programs;
-use stats::{Counters, Statistics};
 use stuck::Connected;
+use takeover::Takeover;
 
 /// The node's programs and maps.
 #[derive(Debug)]
 pub struct DataPlane {
     config: Config,
-    pins: Pins,
     programs: Programs,
     links: Links,
     control: Control,
     networks: Networks,
     settings: Map<u32, abi::Settings>,
     pod_links: Map<u32, u32>,
-    counters: Counters,
-    statistics: Statistics,
     connected: Connected,
-    state: State,
+    meters: Meters,
 }
 
 impl DataPlane {
     /// Loads the programs and opens the maps: those of an earlier process if there are any, whose content
-    /// is returned, else new ones. Maps of an earlier layout are carried over into new ones first. Then links
-    /// of an earlier process get the new programs at once.
+    /// is returned, else new ones. Maps of an earlier layout, and those that are too small, are carried over into
+    /// new ones first. Then links of an earlier process get the new programs at once.
     ///
     /// # Errors
     /// When the configuration is impossible, the BPF file system cannot be used, or the kernel refuses a
@@ -84,30 +81,13 @@ impl DataPlane {
     pub fn open(mut config: Config) -> Result<(Self, Tables), Error> {
         config.check()?;
         let pins = Pins::prepare(&config.bpffs)?;
+        let takeover = Takeover::prepare(&pins, config.sizes)?;
+        config.sizes = takeover.sizes;
         let maps = pins.maps();
-        let earlier = pins.earlier_maps();
-        let continued = earlier.is_some() || maps.join("frontends").exists();
-        let of_unknown_kinds = earlier.is_some() || (continued && !maps.join("flow_kinds").exists());
-        let programs = match &earlier {
-            None => Programs::load(&maps, &config.sizes)?,
-            Some(earlier) => {
-                let stage = pins.stage()?;
-                let programs = Programs::load(&stage, &config.sizes)?;
-                migrate::carry_over(earlier, &stage)?;
-                pins.finish(&stage)?;
-                programs
-            }
-        };
         let (control, tables) = Control::open(&maps)?;
-        if of_unknown_kinds {
-            let all = abi::FLOWS_AMONG_PODS | abi::FLOWS_TO_THIS_NODE;
-            Map::<u32, u32>::open(&maps, "flow_kinds")?.put(&0, &all)?;
-        }
-        let (links, gone) = Links::adopt(&pins, &programs, continued)?;
-        if let Some(earlier) = &earlier {
-            migrate::catch_up(earlier, &maps)?;
-        }
-        let cpus = stats::possible_cpus()?;
+        takeover.before_links(&pins)?;
+        let (links, gone) = Links::adopt(&pins, &takeover.programs, takeover.continued)?;
+        takeover.after_links(&pins)?;
         let networks = Networks::open(&maps)?;
         if config.cluster_sources.is_empty() {
             config.cluster_sources = networks.members()?;
@@ -116,13 +96,10 @@ impl DataPlane {
             networks,
             settings: Map::open(&maps, "settings")?,
             pod_links: Map::open(&maps, "pod_links")?,
-            counters: Counters::open(&maps, cpus)?,
-            statistics: Statistics::open(&maps, cpus)?,
             connected: Connected::open(&maps)?,
-            state: State::open(&maps)?,
+            meters: Meters::of(pins)?,
             config,
-            pins,
-            programs,
+            programs: takeover.programs,
             links,
             control,
         };
@@ -132,24 +109,20 @@ impl DataPlane {
         Ok((plane, tables))
     }
 
+    /// How many entries the maps can hold.
+    pub fn sizes(&self) -> Sizes {
+        self.config.sizes
+    }
+
+    /// What the kernel counts.
+    pub fn meters(&self) -> &Meters {
+        &self.meters
+    }
+
     /// Keeps the cookie that is there unless one is given.
     fn write_settings(&self, netns_cookie: Option<u64>) -> Result<(), Error> {
         let earlier = self.settings.get(&0)?.unwrap_or_default();
-        let pods = self.config.pods_alone();
-        let mut settings = abi::Settings {
-            node_ipv4: self.config.node_ip_of(AddressFamily::Ipv4).map(abi::ip_words).unwrap_or_default(),
-            node_ipv6: self.config.node_ip_of(AddressFamily::Ipv6).map(abi::ip_words).unwrap_or_default(),
-            first_port: *self.config.snat_ports.start(),
-            last_port: *self.config.snat_ports.end(),
-            pad: 0,
-            netns_cookie: netns_cookie.unwrap_or(earlier.netns_cookie),
-            pod_networks: Default::default(),
-            pod_networks_count: pods.len() as u32,
-            pad_at_end: 0,
-        };
-        for (words, network) in settings.pod_networks.chunks_mut(8).zip(pods) {
-            words.copy_from_slice(&abi::masked_words(network));
-        }
+        let settings = self.config.settings(netns_cookie.unwrap_or(earlier.netns_cookie));
         Ok(self.settings.put(&0, &settings)?)
     }
 
@@ -167,7 +140,7 @@ impl DataPlane {
     /// # Errors
     /// When a map cannot be read.
     pub fn reload(&mut self) -> Result<Tables, Error> {
-        let (control, tables) = Control::open(&self.pins.maps())?;
+        let (control, tables) = Control::open(&self.meters.pins.maps())?;
         self.control = control;
         Ok(tables)
     }
@@ -192,7 +165,7 @@ impl DataPlane {
         reserve_ports(&self.config.snat_ports).map_err(failed)?;
         self.links.attach_interface(&self.programs, PacketProgram::Uplink, ifindex)?;
         self.links.attach_interface(&self.programs, PacketProgram::Out, ifindex)?;
-        self.pins.remove_old_maps();
+        self.meters.pins.remove_old_maps();
         Ok(())
     }
 
@@ -231,8 +204,8 @@ impl DataPlane {
     /// # Errors
     /// When a map cannot be read.
     pub fn gc(&self, now: Duration) -> Result<usize, Error> {
-        let swept = self.state.collect(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX))?;
-        self.counters.add_swept(swept.flows as u64)?;
+        let swept = self.meters.state.collect(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX))?;
+        self.meters.counters.add_swept(swept.flows as u64)?;
         Ok(swept.flows + swept.conversations)
     }
 
@@ -252,30 +225,6 @@ impl DataPlane {
         Ok(ended)
     }
 
-    /// Reads the counters.
-    ///
-    /// # Errors
-    /// When a map cannot be read.
-    pub fn stats(&self) -> Result<Stats, Error> {
-        Ok(self.counters.read(self.state.flows()?)?)
-    }
-
-    /// What was counted for each Service entry since it was made.
-    ///
-    /// # Errors
-    /// When a map cannot be read.
-    pub fn service_stats(&self) -> Result<BTreeMap<ServiceId, ServiceStats>, Error> {
-        Ok(self.statistics.services()?)
-    }
-
-    /// What was counted for each backend of each Service entry.
-    ///
-    /// # Errors
-    /// When a map cannot be read.
-    pub fn backend_stats(&self) -> Result<BTreeMap<(ServiceId, SocketAddr), ServiceStats>, Error> {
-        Ok(self.statistics.backends()?)
-    }
-
     /// Forgets what was counted for entries and backends that are not in the tables any more. Wanted now and
     /// then, since programs cannot tell.
     ///
@@ -289,18 +238,10 @@ impl DataPlane {
                 .chain(&entry.draining)
                 .any(|slot| SocketAddr::new(slot.ip, slot.port) == address)
         };
-        Ok(self.statistics.retain(
+        Ok(self.meters.statistics.retain(
             |id| tables.services.contains_key(&id),
             |id, address| tables.services.get(&id).is_some_and(|entry| has(entry, address)),
         )?)
-    }
-
-    /// How many directions of translated connections are remembered. Reads the whole table.
-    ///
-    /// # Errors
-    /// When a map cannot be read.
-    pub fn flows(&self) -> Result<usize, Error> {
-        Ok(self.state.flows()?)
     }
 
     /// The entries of `tables`, which must be those in effect, whose Maglev table in the kernel is a wrong one.

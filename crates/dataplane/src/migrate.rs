@@ -51,7 +51,17 @@ pub(crate) fn catch_up(old: &Path, new: &Path) -> Result<(), MapError> {
     STATE.iter().try_for_each(|name| copy(old, new, name, raw::NO_EXIST))
 }
 
-fn copy(old: &Path, new: &Path, name: &'static str, flags: u64) -> Result<(), MapError> {
+/// How many entries a map can hold; `None` if there is no such map.
+pub(crate) fn capacity(maps: &Path, name: &'static str) -> Result<Option<u32>, MapError> {
+    match RawMap::open(&maps.join(name)) {
+        Ok(map) => Ok(Some(map.capacity)),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(source) => Err(MapError { map: name, action: "open", key: String::new(), source }),
+    }
+}
+
+/// Copies one map of `old` into its namesake in `new`.
+pub(crate) fn copy(old: &Path, new: &Path, name: &'static str, flags: u64) -> Result<(), MapError> {
     let failed = |action| move |source| MapError { map: name, action, key: "all".into(), source };
     let from = match RawMap::open(&old.join(name)) {
         // The earlier version had no such map.

@@ -42,13 +42,18 @@ impl Networks {
 
     /// Who belonged to the cluster when the table was last written.
     pub fn members(&self) -> Result<Vec<IpNet>, MapError> {
-        let mut members = Vec::new();
+        let all = self.read()?;
+        let members = all.iter().filter(|(_, flags)| **flags & abi::NETWORK_CLUSTER != 0);
+        Ok(members.filter_map(|(key, _)| abi::network_from_words(key.prefix_bits, key.ip)).collect())
+    }
+
+    /// Every prefix and its flags.
+    pub fn read(&self) -> Result<BTreeMap<abi::NetworkKey, u32>, MapError> {
+        let mut found = BTreeMap::new();
         for key in self.map.keys()? {
-            if self.map.get(&key)?.is_some_and(|flags| flags & abi::NETWORK_CLUSTER != 0) {
-                members.extend(abi::network_from_words(key.prefix_bits, key.ip));
-            }
+            found.extend(self.map.get(&key)?.map(|flags| (key, flags)));
         }
-        Ok(members)
+        Ok(found)
     }
 
     /// Makes the table so. Writes before it deletes, so that no member is taken for a stranger meanwhile.

@@ -7,11 +7,12 @@
 
 use std::ffi::CString;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use crate::abi;
 use crate::error::Error;
+use crate::{abi, sys};
 
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 
@@ -114,6 +115,29 @@ impl Pins {
         std::fs::rename(stage, &maps).map_err(failed("rename", stage))
     }
 
+    /// The names of our maps.
+    pub fn map_names(&self) -> Result<Vec<String>, Error> {
+        let maps = self.maps();
+        let entries = std::fs::read_dir(&maps).map_err(failed("list", &maps))?;
+        Ok(entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
+    }
+
+    /// Pins one of our maps in a stage too.
+    pub fn share(&self, name: &str, stage: &Path) -> Result<(), Error> {
+        let from = self.maps().join(name);
+        let map = sys::open_pinned(&from).map_err(failed("open", &from))?;
+        let to = stage.join(name);
+        sys::pin(map.as_fd(), &to).map_err(failed("pin a map at", &to))
+    }
+
+    /// Puts the maps of a stage in the place of ours, all at once.
+    pub fn swap(&self, stage: &Path) -> Result<(), Error> {
+        let maps = self.maps();
+        exchange(stage, &maps).map_err(failed("replace", &maps))?;
+        remove_tree(stage);
+        Ok(())
+    }
+
     /// Removes maps of other ABI versions; nothing uses them once every link has this version's programs.
     pub fn remove_old_maps(&self) {
         let current = self.maps();
@@ -125,6 +149,16 @@ impl Pins {
             }
         }
     }
+}
+
+/// Gives each of two paths what is at the other.
+fn exchange(one: &Path, other: &Path) -> io::Result<()> {
+    let (one, other) = (c_path(one)?, c_path(other)?);
+    // SAFETY: both are C strings.
+    let result = unsafe {
+        libc::renameat2(libc::AT_FDCWD, one.as_ptr(), libc::AT_FDCWD, other.as_ptr(), libc::RENAME_EXCHANGE)
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 fn remove_tree(path: &Path) {

@@ -33,6 +33,12 @@ pub(crate) const SOCKET_PROGRAMS: [(&str, u32); 9] = [
     ("release", SOCK_RELEASE),
 ];
 
+/// The programs that a node has wherever no pod is: those on the cgroup, and those on the uplink.
+pub fn needed_programs() -> impl Iterator<Item = &'static str> {
+    let socket = SOCKET_PROGRAMS.into_iter().map(|(name, _)| name);
+    socket.chain([PacketProgram::Uplink, PacketProgram::Out].map(PacketProgram::name))
+}
+
 /// A program that handles packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PacketProgram {

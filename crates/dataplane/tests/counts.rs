@@ -89,16 +89,16 @@ fn connections_bytes_and_refusals_are_counted() {
     bench.translated(Pod, &reset);
     bench.translated(Uplink, &tcp(client, FRONTEND, "A", b""));
     let ip_bytes = |frames: &[&Vec<u8>]| frames.iter().map(|frame| frame.len() as u64 - 14).sum::<u64>();
-    let stats = bench.plane.service_stats().expect("reads")[&1];
+    let stats = bench.plane.meters().service_stats().expect("reads")[&1];
     assert_eq!((stats.connections, stats.refusals), (1, 0));
     assert_eq!(stats.bytes_in, ip_bytes(&[&syn, &syn]), "SYN and last segment are of one length");
     assert_eq!(stats.bytes_out, ip_bytes(&[&answer, &data, &reset]));
-    let by_backend = bench.plane.backend_stats().expect("reads");
+    let by_backend = bench.plane.meters().backend_stats().expect("reads");
     assert_eq!(by_backend[&(1, "10.244.1.2:8080".parse().expect("address"))], stats);
 
     bench.plane.apply(&[Op::PutService { id: 1, entry: entry(2, &[]) }]).expect("applies");
     bench.run(Uplink, &tcp("192.0.2.1:4001", FRONTEND, "S", b""));
-    let refused = bench.plane.service_stats().expect("reads")[&1];
+    let refused = bench.plane.meters().service_stats().expect("reads")[&1];
     assert_eq!(refused, ServiceStats { refusals: 1, ..stats });
 }
 
@@ -111,10 +111,10 @@ fn a_service_keeps_the_sum_of_backends_that_are_gone_and_is_forgotten_itself() {
     let mut tables = Tables::default();
     apply_ops(&mut tables, &node_port(&["+10.244.1.9:8080"]));
     bench.plane.retain_stats(&tables).expect("sweeps");
-    assert!(bench.plane.backend_stats().expect("reads").is_empty());
-    assert_eq!(bench.plane.service_stats().expect("reads")[&1].connections, 5);
+    assert!(bench.plane.meters().backend_stats().expect("reads").is_empty());
+    assert_eq!(bench.plane.meters().service_stats().expect("reads")[&1].connections, 5);
     bench.plane.retain_stats(&Tables::default()).expect("sweeps");
-    assert!(bench.plane.service_stats().expect("reads").is_empty());
+    assert!(bench.plane.meters().service_stats().expect("reads").is_empty());
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn a_flood_evicts_the_oldest_counts_it_and_leaves_frontends_and_busy_flows_alone
     config.sizes = Sizes { flows: 1024, ..config.sizes };
     let mut bench = Bench { plane: DataPlane::open(config).expect("opens").0, pins };
     bench.plane.apply(&node_port(&["+10.244.1.2:8080"])).expect("applies");
-    assert_eq!(bench.plane.stats().expect("reads").flow_evicted, 0);
+    assert_eq!(bench.plane.meters().stats().expect("reads").flow_evicted, 0);
     let busy = tcp("192.0.2.1:4000", FRONTEND, "A", b"data");
     bench.translated(Uplink, &tcp("192.0.2.1:4000", FRONTEND, "S", b""));
     bench.translated(Pod, &tcp("10.244.1.2:8080", "192.0.2.1:4000", "SA", b""));
@@ -136,13 +136,13 @@ fn a_flood_evicts_the_oldest_counts_it_and_leaves_frontends_and_busy_flows_alone
             assert_eq!(bench.translated(Uplink, &busy), "tcp 192.0.2.1:4000 > 10.244.1.2:8080 A");
         }
     }
-    let stats = bench.plane.stats().expect("reads");
-    let flows = bench.plane.flows().expect("reads") as u64;
+    let stats = bench.plane.meters().stats().expect("reads");
+    let flows = bench.plane.meters().flow_entries().expect("reads") as u64;
     assert!(flows <= 1024 + 256, "{flows} entries");
     // Each of 20,001 connections made two entries, and none was deleted.
     assert_eq!(stats.flow_evicted + flows, 2 * 20_001 + stats.flow_restored);
     // Swept entries are no evictions.
     let later = monotonic_now() + std::time::Duration::from_secs(100_000);
     bench.plane.gc(later).expect("sweeps");
-    assert_eq!(bench.plane.stats().expect("reads").flow_evicted, stats.flow_evicted);
+    assert_eq!(bench.plane.meters().stats().expect("reads").flow_evicted, stats.flow_evicted);
 }

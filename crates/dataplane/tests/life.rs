@@ -289,5 +289,9 @@ fn a_flood_of_connections_takes_no_more_memory_and_ends_none_that_lives() {
         }
     }
     assert!(served > 90_000, "new connections are served in a flood: {served}");
-    assert!(bench.plane.flows().expect("flows") <= 4096 + 256, "{:?}", bench.plane.flows());
+    assert!(
+        bench.plane.meters().flow_entries().expect("flows") <= 4096 + 256,
+        "{:?}",
+        bench.plane.meters().flow_entries()
+    );
 }

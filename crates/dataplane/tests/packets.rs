@@ -230,7 +230,7 @@ fn expired_state_is_collected_and_live_state_is_not() {
     assert_eq!(bench.plane.gc(now + Duration::from_secs(15)).expect("gc"), 2, "the closed connection");
     assert_eq!(bench.plane.gc(now + Duration::from_secs(40)).expect("gc"), 2, "the silent datagram");
     assert_eq!(bench.plane.gc(now + Duration::from_secs(3600)).expect("gc"), 0);
-    assert_eq!(bench.plane.flows().expect("flows"), 2);
+    assert_eq!(bench.plane.meters().flow_entries().expect("flows"), 2);
     assert_eq!(bench.plane.gc(now + Duration::from_secs(100_000)).expect("gc"), 2);
 }
 
@@ -253,7 +253,7 @@ fn ports_of_closed_connections_are_taken_again_before_they_expire() {
     let open = |port: u16| bench.run(Pod, &tcp(&format!("10.244.1.3:{port}"), "192.0.2.1:80", "S", b"")).0;
     let outcomes: Vec<i32> = (5000..5020).map(open).collect();
     assert_eq!(outcomes.iter().filter(|action| **action == TO_STACK).count(), 2, "{outcomes:?}");
-    assert_eq!(bench.plane.stats().expect("stats").drop_flow_full, 18);
+    assert_eq!(bench.plane.meters().stats().expect("stats").drop_flow_full, 18);
 }
 
 #[test]

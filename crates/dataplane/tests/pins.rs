@@ -93,7 +93,7 @@ fn full_map_is_named_and_what_was_live_stays() {
     let pins = Pins::new();
     let mut config = pins.config();
     config.sizes = Sizes { slots: 8, frontends: 3, ..Sizes::default() };
-    let (mut plane, _) = DataPlane::open(config).expect("opens");
+    let (mut plane, _) = DataPlane::open(config.clone()).expect("opens");
     let first = service(1, &[(ClusterIp, Tcp, "10.96.0.7:80")], &["10.244.1.2:80", "10.244.1.3:80"]);
     plane.apply(&first).expect("fits");
     let many: Vec<String> = (0..20).map(|i| format!("10.244.1.{i}:80")).collect();
@@ -114,10 +114,9 @@ fn full_map_is_named_and_what_was_live_stays() {
     assert!(tables.frontends.contains_key(&key(Tcp, "10.96.0.7:80")));
 
     // And room that was wasted by the failure is found again.
-    let mut plane = pins.open();
+    let (mut plane, _) = DataPlane::open(config).expect("opens");
     for generation in 2..6 {
-        let op = Op::PutService { id: 1, entry: entry(generation, &["10.244.1.2:80", "10.244.1.4:80"]) };
-        plane.apply(&[op]).expect("fits");
+        plane.apply(&[Op::PutService { id: 1, entry: entry(generation, &many[..11]) }]).expect("fits");
     }
 }
 
@@ -127,7 +126,8 @@ fn hundred_thousand_entries_load_quickly() {
     let mut config = pins.config();
     config.sizes = Sizes { slots: 1 << 20, frontends: 1 << 17, services: 1 << 17, ..Sizes::default() };
     let (mut plane, _) = DataPlane::open(config).expect("opens");
-    let entry = entry(1, &["10.244.1.2:80", "10.244.1.3:80", "10.244.1.4:80"]);
+    let backends: Vec<String> = (2..12).map(|n| format!("10.244.1.{n}:80")).collect();
+    let entry = entry(1, &backends.iter().map(String::as_str).collect::<Vec<_>>());
     let mut ops: Vec<Op> = (1..=20_000).map(|id| Op::PutService { id, entry: entry.clone() }).collect();
     ops.extend((1..=20_000).map(|id| {
         let address = format!("10.96.{}.{}:80", id / 250, id % 250);

@@ -83,6 +83,20 @@ fn node_port_answers_on_both_nodes_wherever_the_backend_is() {
     assert_eq!(udp(&lan.host, "192.0.2.12:30008", &[1; 1900]).as_deref(), Ok("1900"));
 }
 
+/// As they are to leave in the node's own name, its stack would take them for its own.
+#[test]
+fn clients_learn_why_their_packets_cannot_go_on_to_another_node() {
+    let mut lan = Lan::new();
+    publish(&mut lan, 1, &["10.244.2.2:8080"]);
+    serve(&lan.nodes[1].pods[0], "web", 8080);
+    lan.nodes[0].space.command("ip route replace 10.244.2.0/24 via 192.0.2.12 mtu 1400");
+    // What was too large is cut up once the client knows.
+    let answers = [(); 2].map(|()| udp(&lan.host, "192.0.2.11:30008", &[1; 1450]));
+    assert_eq!(answers[1].as_deref(), Ok("1450"), "{answers:?}");
+    lan.host.sysctl("net/ipv4/ip_default_ttl", "1");
+    assert_eq!(tcp(&lan.host, "192.0.2.11:30008"), Err(std::io::ErrorKind::HostUnreachable));
+}
+
 #[test]
 fn pods_reach_the_service_by_cluster_ip_and_by_any_node_port() {
     let mut lan = Lan::new();
@@ -130,6 +144,11 @@ fn without_endpoints_everyone_is_refused_at_once() {
     assert_eq!(pod.ask("tcp 10.96.0.7:81"), "ConnectionRefused");
     assert_eq!(pod.ask("udp 10.96.0.7:80"), "ConnectionRefused");
     assert_eq!(pod.ask("udp-connected 10.96.0.7:80"), "ConnectionRefused");
+    // To connect a UDP socket is no more than to ask for the own address.
+    for port in [80, 81] {
+        assert_eq!(pod.ask(&format!("udp-address 10.96.0.7:{port}")), "10.244.1.2");
+        assert_eq!(pod.ask(&format!("udp-connected 10.96.0.7:{port}")), "ConnectionRefused");
+    }
     assert_eq!(tcp(&lan.host, "192.0.2.11:30008"), Err(std::io::ErrorKind::ConnectionRefused));
     assert_eq!(udp(&lan.host, "192.0.2.11:30008", b"x"), Err(std::io::ErrorKind::ConnectionRefused));
     assert!(start.elapsed() < Duration::from_millis(600), "{:?}", start.elapsed());
@@ -168,7 +187,7 @@ fn outside_is_reached_as_the_node_and_reaches_no_pod() {
     for address in ["10.244.1.2:8080", "10.96.0.7:80", "10.96.5.5:80"] {
         assert_eq!(tcp(&lan.host, address), Err(std::io::ErrorKind::TimedOut), "{address}");
     }
-    let stats = lan.nodes[0].plane().stats().expect("stats");
+    let stats = lan.nodes[0].plane().meters().stats().expect("stats");
     assert!(stats.drop_isolation > 0 && stats.drop_no_port > 0, "{stats:?}");
 }
 
@@ -284,7 +303,7 @@ fn updates_under_load_fail_no_connection() {
         }
     }
     let failed: Vec<&String> = answers.iter().filter(|answer| !answer.contains("10.244.2.2")).collect();
-    let stats = lan.nodes[1].plane().stats().expect("stats");
+    let stats = lan.nodes[1].plane().meters().stats().expect("stats");
     assert!(failed.is_empty(), "{failed:?} of {}, {stats:?}", answers.len());
     assert!(["one", "two"].iter().all(|name| answers.iter().any(|answer| answer.starts_with(name))));
     assert_eq!(host.join().expect("thread"), 0);

@@ -1,4 +1,5 @@
-//! A new version of the agent takes over from one whose maps are laid out differently.
+//! A new version of the agent takes over from one whose maps are laid out differently, and maps that became too small
+//! are replaced, both under connections that stay.
 
 mod common;
 
@@ -6,8 +7,12 @@ use std::fs;
 
 use common::bench::{Bench, node_port, node_port_in};
 use common::frames::tcp;
-use daymark_dataplane::DataPlane;
+use common::{Pins, service};
 use daymark_dataplane::PacketProgram::{Pod, Uplink};
+use daymark_dataplane::{DataPlane, Sizes};
+use daymark_model::Protocol::Tcp;
+use daymark_plan::tables::FrontendKind::ClusterIp;
+use daymark_plan::tables::Op;
 
 fn folders(bench: &Bench) -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(bench.pins.path())
@@ -61,4 +66,45 @@ fn what_an_interrupted_upgrade_left_is_no_obstacle() {
     fs::create_dir(bench.pins.path().join(format!("{current}-new"))).expect("half a stage");
     let (_, tables) = DataPlane::open(bench.pins.config()).expect("opens");
     assert_eq!(tables, served);
+}
+
+#[test]
+fn maps_that_are_too_small_grow_under_running_connections() {
+    let pins = Pins::new();
+    let mut config = pins.config();
+    config.sizes = Sizes { services: 4, frontends: 4, slots: 4, backends: 4, ..config.sizes };
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("tests run as root");
+    let (plane, _) = DataPlane::open(config.clone()).expect("opens");
+    let mut bench = Bench { plane, pins };
+    let nine: Vec<String> = (1..10).map(|n| format!("+10.244.1.{n}:8080")).collect();
+    let nine: Vec<&str> = nine.iter().map(String::as_str).collect();
+    bench.plane.apply(&node_port(&nine)).expect("applies");
+    let syn = tcp("192.0.2.1:4000", "192.0.2.11:30008", "S", b"");
+    let there = bench.translated(Uplink, &syn);
+    let counted = bench.plane.meters().backend_stats().expect("reads");
+    let ten = |ids: std::ops::RangeInclusive<u32>| -> Vec<Op> {
+        ids.flat_map(|id| {
+            let address = format!("10.96.1.{id}:80");
+            service(id, &[(ClusterIp, Tcp, &address)], &["10.244.2.2:80"])
+        })
+        .collect()
+    };
+    let error = bench.plane.apply(&ten(2..=11)).expect_err("cannot fit");
+    assert!(error.source.is_full(), "{error}");
+
+    let before = bench.plane.reload().expect("reads");
+    config.sizes = Sizes { services: 64, frontends: 64, slots: 64, backends: 64, ..config.sizes };
+    let (plane, tables) = DataPlane::open(config.clone()).expect("opens");
+    bench.plane = plane;
+    assert_eq!(tables, before);
+    assert_eq!(bench.plane.sizes(), config.sizes);
+    assert_eq!(folders(&bench).len(), 1, "nothing is left of the smaller ones");
+    assert_eq!(bench.plane.meters().backend_stats().expect("reads"), counted);
+    let data = tcp("192.0.2.1:4000", "192.0.2.11:30008", "A", b"data");
+    assert_eq!(bench.translated(Uplink, &data), there.replace(" S", " A"));
+    bench.plane.apply(&ten(2..=11)).expect("fits");
+
+    config.sizes = Sizes { services: 4, frontends: 4, slots: 4, backends: 4, ..config.sizes };
+    let (plane, tables) = DataPlane::open(config).expect("opens");
+    assert_eq!((plane.sizes().services, tables.services.len()), (64, 11), "nothing shrinks");
 }

@@ -5,11 +5,11 @@ mod common;
 
 use common::bench::{Bench, DROPPED, SENT, TO_STACK, node_port};
 use common::frames::{describe, echo, fix_ip_checksum, tcp, udp};
-use common::{entry, key, service};
+use common::{entry, ip, key, service};
 use daymark_dataplane::DataPlane;
 use daymark_dataplane::PacketProgram::{Pod, Uplink};
-use daymark_model::Protocol::Tcp;
-use daymark_plan::tables::FrontendKind::{LoadBalancerIp, NodePort};
+use daymark_model::Protocol::{Tcp, Udp};
+use daymark_plan::tables::FrontendKind::{ClusterIp, LoadBalancerIp, NodePort};
 use daymark_plan::tables::{Frontend, Op, ServiceEntry};
 
 #[test]
@@ -86,7 +86,7 @@ fn source_ranges_admit_only_their_clients() {
     bench.plane.apply(&[Op::PutSourceRanges { id: 1, ranges }]).expect("applies");
     assert_eq!(bench.translated(Uplink, &far), "tcp 192.0.2.9:4000 > 10.244.1.2:80 S");
     assert!(bench.is_dropped(Uplink, &tcp("192.0.2.1:4001", "192.0.2.200:80", "S", b"")));
-    assert_eq!(bench.plane.stats().expect("stats").drop_source_range, 2);
+    assert_eq!(bench.plane.meters().stats().expect("stats").drop_source_range, 2);
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn pods_and_cluster_ips_are_unreachable_from_outside() {
     assert!(bench.is_dropped(Uplink, &tcp("192.0.2.1:4000", "10.96.99.99:80", "S", b"")));
     assert!(bench.is_untouched(Uplink, &tcp("192.0.2.12:4000", "10.244.1.2:80", "S", b"")));
     assert!(bench.is_untouched(Uplink, &tcp("10.244.2.2:4000", "10.244.1.2:80", "S", b"")));
-    assert_eq!(bench.plane.stats().expect("stats").drop_isolation, 2);
+    assert_eq!(bench.plane.meters().stats().expect("stats").drop_isolation, 2);
 }
 
 #[test]
@@ -131,6 +131,30 @@ fn cluster_ip_in_a_packet_of_a_pod_never_leaves_the_node() {
     assert!(bench.is_dropped(Pod, &tcp("10.244.1.3:4000", "10.96.0.7:80", "S", b"")));
     assert!(bench.is_dropped(Pod, &tcp("10.244.1.3:4000", "10.96.0.7:81", "S", b"")));
     assert!(bench.is_dropped(Pod, &udp("10.244.1.3:4000", "10.96.0.99:53", b"")));
+}
+
+/// Connecting a socket of UDP where nothing answers succeeds, so what it sends comes as packets.
+#[test]
+fn datagram_of_a_pod_to_a_cluster_ip_is_refused_until_something_answers_there() {
+    let mut ops = service(1, &[(ClusterIp, Udp, "10.96.0.7:53")], &[]);
+    ops.push(Op::PutClusterIp { ip: ip("10.96.0.7") });
+    let mut bench = Bench::new(&ops);
+    for port in [53, 54] {
+        let (action, frame) = bench.run(Pod, &udp("10.244.1.3:4000", &format!("10.96.0.7:{port}"), b"?"));
+        let told = format!("error 10.96.0.7 > 10.244.1.3 about 10.244.1.3:4000 > 10.96.0.7:{port}");
+        assert_eq!((action, describe(&frame)), (SENT, told));
+    }
+    let stats = bench.plane.meters().stats().expect("stats");
+    assert_eq!((stats.packet_refused, stats.drop_no_port), (2, 1));
+    assert_eq!(bench.plane.meters().service_stats().expect("stats")[&1].refusals, 1);
+
+    bench.plane.apply(&[Op::PutService { id: 1, entry: entry(2, &["10.244.2.2:53"]) }]).expect("applies");
+    let there = bench.translated(Pod, &udp("10.244.1.3:4000", "10.96.0.7:53", b"?"));
+    assert_eq!(there, "udp 10.244.1.3:4000 > 10.244.2.2:53");
+    let back = bench.translated(Uplink, &udp("10.244.2.2:53", "10.244.1.3:4000", b"!"));
+    assert_eq!(back, "udp 10.96.0.7:53 > 10.244.1.3:4000");
+    assert!(bench.is_dropped(Uplink, &udp("192.0.2.1:4000", "10.96.0.7:53", b"?")), "for pods alone");
+    assert!(bench.is_dropped(Uplink, &udp("192.0.2.1:4000", "10.96.0.7:54", b"?")), "for pods alone");
 }
 
 #[test]
@@ -158,7 +182,7 @@ fn pod_addresses_never_leak_in_what_cannot_be_translated() {
     gre[23] = 47;
     fix_ip_checksum(&mut gre);
     assert!(bench.is_dropped(Pod, &gre));
-    assert_eq!(bench.plane.stats().expect("stats").drop_untranslatable, 1);
+    assert_eq!(bench.plane.meters().stats().expect("stats").drop_untranslatable, 1);
 }
 
 #[test]

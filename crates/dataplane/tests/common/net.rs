@@ -246,6 +246,11 @@ impl ClientState {
                 let peer = socket.peer_addr()?;
                 Ok(format!("{} from {from} peer {peer}", String::from_utf8_lossy(&buffer[..length])))
             }
+            "udp-address" => {
+                let socket = UdpSocket::bind("0.0.0.0:0")?;
+                socket.connect(argument)?;
+                Ok(socket.local_addr()?.ip().to_string())
+            }
             other => panic!("order {other}"),
         }
     }

@@ -138,8 +138,7 @@ impl Machine {
         let mut planner = Planner::new(view(&self.universe), tables);
         let services = world.services().cloned().map(Change::Service);
         let slices = (0..crate::universe::SERVICES).map(crate::universe::service_name);
-        let slices =
-            slices.flat_map(|name| world.slices(&name).cloned().map(Change::Slice).collect::<Vec<_>>());
+        let slices = slices.flat_map(|name| world.slices(&name).map(Change::Slice).collect::<Vec<_>>());
         let nodes = world.nodes().cloned().map(Change::Node);
         let mut ops = Vec::new();
         for change in services.chain(nodes).chain(slices) {

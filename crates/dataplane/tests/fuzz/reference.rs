@@ -29,6 +29,12 @@ impl Client {
         !matches!(self, Client::Lan(_))
     }
 
+    /// A pod's socket of UDP may have connected to a cluster IP while nothing answered there: what it sends is a
+    /// packet.
+    fn may_send_datagrams_to(self, dial: Dial) -> bool {
+        matches!(self, Client::LocalPod(_)) && dial.protocol == Protocol::Udp
+    }
+
     pub fn ip(self, universe: &Universe) -> IpAddr {
         match self {
             Client::Lan(number) => universe.lan_host(number),
@@ -128,7 +134,7 @@ impl Reference {
         let Some((service, kind, port)) = self.frontend(dial) else {
             return self.unserved(client, dial);
         };
-        if kind == Kind::ClusterIp && client != Client::Socket {
+        if kind == Kind::ClusterIp && client != Client::Socket && !client.may_send_datagrams_to(dial) {
             // Cluster IPs are for the sockets of pods; a packet for one comes from outside or evades policy.
             return Expected::Dropped;
         }
@@ -229,6 +235,7 @@ impl Reference {
             return match client {
                 Client::Socket if used => Expected::Refused,
                 Client::Socket => Expected::Untouched,
+                _ if used && client.may_send_datagrams_to(dial) => Expected::Refused,
                 _ => Expected::Dropped,
             };
         }

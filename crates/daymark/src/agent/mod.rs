@@ -33,6 +33,7 @@ use events::Events;
 use health::{Health, Scrape, metrics};
 use links::LinkEvent;
 use pins::Attachments;
+pub use pins::members;
 
 /// How often expired flows are swept out.
 const SWEEP: Duration = Duration::from_secs(5);
@@ -199,6 +200,7 @@ impl Agent {
                 Event::Change(ChangeEvent::Change(change)) => ops.extend(self.take_over(change)),
                 Event::Change(ChangeEvent::Synced) => {
                     ops.extend(self.planner.synced());
+                    self.make_room();
                     // All names first: a zone that is complete denies what it does not hold.
                     if let Some(zone) = &mut self.zone {
                         zone.update(self.planner.world(), &self.touched);
@@ -313,7 +315,7 @@ impl Agent {
             self.zones.send_replace(zone.snapshot());
         }
         if !touched.nodes.is_empty()
-            && let Err(why) = self.data_plane.set_cluster_sources(self.members())
+            && let Err(why) = self.data_plane.set_cluster_sources(members(world))
         {
             tracing::error!(%why, "cannot tell the data plane who belongs to the cluster");
         }

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use daymark_dataplane::{Config, DataPlane, LinkView, inspect};
+use daymark_model::World;
 use daymark_plan::tables::Tables;
 use ipnet::IpNet;
 use miette::{IntoDiagnostic, Result, WrapErr};
@@ -76,9 +77,10 @@ impl Pinned {
 
 impl Attachments {
     /// Opens the data plane and attaches what does not come and go. Also returns the tables that were found.
-    pub fn open(settings: Config, cgroup: PathBuf, uplink: u32) -> Result<(Self, DataPlane, Tables)> {
+    pub fn open(mut settings: Config, cgroup: PathBuf, uplink: u32) -> Result<(Self, DataPlane, Tables)> {
         let (data_plane, found) =
             DataPlane::open(settings.clone()).into_diagnostic().wrap_err("cannot open the data plane")?;
+        settings.sizes = data_plane.sizes();
         let pinned = Pinned::default();
         let mut this = Self { settings, cgroup, uplink, pods: BTreeSet::new(), pinned };
         this.attach(&data_plane)?;
@@ -130,22 +132,41 @@ impl Agent {
     /// uses them is attached.
     fn restore(&mut self, missing: Missing) -> Result<()> {
         if missing == Missing::Maps {
-            let cluster_sources = self.members();
-            let settings = Config { cluster_sources, ..self.attachments.settings.clone() };
-            let (data_plane, _) = DataPlane::open(settings).into_diagnostic()?;
-            self.data_plane = data_plane;
+            self.reopen()?;
             self.catch_up();
         }
         self.attachments.attach(&self.data_plane)
     }
 
-    /// Who belongs to the cluster: its nodes and their pods.
-    pub(super) fn members(&self) -> Vec<IpNet> {
-        let nodes = self.planner.world().nodes();
-        nodes
-            .flat_map(|n| n.internal_ips.iter().map(|ip| IpNet::from(*ip)).chain(n.pod_cidrs.iter().copied()))
-            .collect()
+    fn reopen(&mut self) -> Result<()> {
+        let cluster_sources = members(self.planner.world());
+        let settings = Config { cluster_sources, ..self.attachments.settings.clone() };
+        (self.data_plane, _) = DataPlane::open(settings).into_diagnostic()?;
+        Ok(())
     }
+
+    /// Makes maps larger that what is planned does not fit into.
+    pub(super) fn make_room(&mut self) {
+        let before = self.attachments.settings.sizes;
+        let sizes = before.with_room_for(self.planner.tables());
+        if sizes == before {
+            return;
+        }
+        tracing::info!(?sizes, "making room for more Services");
+        self.attachments.settings.sizes = sizes;
+        if let Err(why) = self.reopen().and_then(|()| self.attachments.attach(&self.data_plane)) {
+            self.attachments.settings.sizes = before;
+            tracing::error!("cannot make room for more Services: {}", crate::one_line(&why));
+        }
+    }
+}
+
+/// Who belongs to the cluster: its nodes and their pods.
+pub fn members(world: &World) -> Vec<IpNet> {
+    world
+        .nodes()
+        .flat_map(|n| n.internal_ips.iter().map(|ip| IpNet::from(*ip)).chain(n.pod_cidrs.iter().copied()))
+        .collect()
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use daymark_plan::diff;
 use daymark_plan::tables::{Op, ServiceId, Tables};
 
 use super::Agent;
+use super::events::MOST_TOLD;
 
 /// What the kernel refused.
 #[derive(Debug, Default)]
@@ -147,6 +148,7 @@ impl Agent {
     pub(super) fn catch_up(&mut self) {
         let began = Instant::now();
         self.owing = true;
+        self.make_room();
         let refused = match self.data_plane.reload() {
             Ok(have) => {
                 carry_out(&diff(&have, self.planner.tables()), &have, |ops| self.data_plane.apply(ops))
@@ -170,18 +172,27 @@ impl Agent {
 
     /// Says what was refused, once for each entry until it is mended.
     fn tell_of(&mut self, refused: &Refused) {
+        let mut told = BTreeSet::new();
+        let mut more = 0;
         for (id, why) in &refused.operations {
-            let Some(id) = id else {
-                tracing::error!("cannot program the data plane: {why}");
-                continue;
-            };
-            if self.refused.contains(id) {
+            if id.is_some_and(|id| self.refused.contains(&id)) {
                 continue;
             }
-            match self.planner.entry_key(*id) {
-                Some(key) => self.events.refused(&key.service, &why.source.to_string()),
+            match id.and_then(|id| self.planner.entry_key(id)) {
+                Some(key) if told.contains(&key.service) => {}
+                Some(_) if told.len() == MOST_TOLD => more += 1,
+                Some(key) => {
+                    self.events.refused(&key.service, &why.source.to_string());
+                    told.insert(key.service.clone());
+                }
                 None => tracing::error!("cannot program the data plane: {why}"),
             }
+        }
+        if more > 0 {
+            let tell = self.events.about_this_node("ProgrammingFailed");
+            tell(format!(
+                "{more} more ports of Services cannot be programmed; what was programmed before stays"
+            ));
         }
         self.refused = refused.operations.iter().filter_map(|(id, _)| *id).collect();
     }
@@ -256,7 +267,7 @@ mod tests {
         }
     }
 
-    /// The real maps, with room for one entry of 3 slots beside another of 4.
+    /// The real maps, with room for one entry of 10 slots beside another of 11, as the first 7 take none.
     #[test]
     fn a_full_map_leaves_what_is_live_alone_and_serves_what_fits() {
         let folder = tempfile::tempdir().expect("a folder");
@@ -279,16 +290,16 @@ mod tests {
             let services = backends.iter().map(|(id, backends)| (*id, entry(*backends))).collect();
             Tables { services, ..tables(&ports, &ids) }
         };
-        let live = with(&[(1, 4)]);
+        let live = with(&[(1, 11)]);
         plane.apply(&diff(&Tables::default(), &live)).expect("there is room");
         // The second does not fit and must not take the third one's room.
-        let want = with(&[(1, 4), (2, 6), (3, 3)]);
+        let want = with(&[(1, 11), (2, 13), (3, 10)]);
         let refused = carry_out(&diff(&live, &want), &live, |ops| plane.apply(ops));
         assert_eq!(refused.operations.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [Some(2)]);
         assert!(refused.is_for_want_of_room(), "{refused:?}");
         let have = plane.reload().expect("readable");
-        assert_eq!(have, with(&[(1, 4), (3, 3)]));
-        let smaller = with(&[(2, 6)]);
+        assert_eq!(have, with(&[(1, 11), (3, 10)]));
+        let smaller = with(&[(2, 13)]);
         let first = carry_out(&diff(&have, &smaller), &have, |ops| plane.apply(ops));
         assert_eq!(first.operations.len(), 1, "new entries come before others go");
         let have = plane.reload().expect("readable");

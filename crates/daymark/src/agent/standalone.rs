@@ -79,7 +79,7 @@ async fn config(args: &cli::Agent, node: &Node) -> Result<Config> {
         service_cidrs: args.service_cidr.clone(),
         pod_interface_prefixes: args.pod_interface_prefix.clone(),
         bpf: args.bpf.clone(),
-        sizes: daymark_dataplane::Sizes::large(),
+        sizes: daymark_dataplane::Sizes::default(),
         cgroup: match &args.cgroup {
             Some(path) => path.clone(),
             None => preflight::cgroup2_mount()?,
