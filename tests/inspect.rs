@@ -94,6 +94,26 @@ fn verify_finds_a_node_that_fell_behind_and_a_program_that_is_gone() {
 }
 
 #[test]
+fn node_ports_are_served_where_up_was_told_to() {
+    let laptop = Laptop::new();
+    let cluster = laptop.up_with(&["--nodeport-addresses", "primary"]);
+    front_end(&cluster);
+    let node = cluster.node_ips().remove(0);
+    let ask = |host: &str| {
+        cluster.as_process_of("node1", &format!("curl -sS -m 3 http://{host}:30008 2>&1 || true"))
+    };
+    assert!(ask(&node).contains("Hello from myapp-deployment"), "{}", ask(&node));
+    assert!(ask("127.0.0.1").contains("onnect"), "{}", ask("127.0.0.1"));
+    eventually("it is as planned", || {
+        let (code, text) = verify(&laptop, &[]);
+        check(code == 0, text)
+    });
+    laptop.daymark(&["stop"]);
+    let why = laptop.daymark_fails(&["up", "--nodeport-addresses", "10.0.0.0/8"]);
+    assert!(why.contains("another --nodeport-addresses"), "{why}");
+}
+
+#[test]
 fn verify_says_when_it_cannot_tell() {
     let laptop = Laptop::new();
     let (code, text) = verify(&laptop, &["--name", "none"]);

@@ -5,11 +5,9 @@
 mod support;
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
+use support::alone::{Alone, become_node, serve};
 use support::{Killed, Laptop, check, eventually};
 
 const MANIFEST: &str = r#"
@@ -38,11 +36,7 @@ fn the_agent_serves_a_real_kubernetes() {
         return;
     };
     let laptop = Laptop::new();
-    laptop.run(&["ip", "link", "add", "lan0", "type", "veth", "peer", "name", "far"]);
-    laptop.run(&["ip", "addr", "add", "172.31.9.1/24", "dev", "lan0"]);
-    laptop.run(&["ip", "link", "set", "lan0", "up"]);
-    laptop.run(&["ip", "link", "set", "far", "up"]);
-    laptop.run(&["ip", "route", "add", "unreachable", "10.0.0.0/24"]);
+    become_node(&laptop);
     let _control_plane = control_plane(&laptop, &assets);
     eventually("the objects are made", || {
         fs::write(laptop.path("real.yml"), MANIFEST).map_err(|e| e.to_string())?;
@@ -59,32 +53,11 @@ fn the_agent_serves_a_real_kubernetes() {
         "-p",
         r#"{"status":{"addresses":[{"type":"InternalIP","address":"172.31.9.1"}]}}"#,
     ]);
-    let cgroup = Cgroup::new(&laptop.name);
-    let agent = laptop
-        .command(&[
-            env!("CARGO_BIN_EXE_daymark"),
-            "agent",
-            "--kubeconfig",
-            &laptop.path("kubeconfig").display().to_string(),
-            "--node",
-            "real-node",
-            "--bpf",
-            &laptop.path("bpf").display().to_string(),
-            "--cgroup",
-            &cgroup.0.display().to_string(),
-            "--service-cidr",
-            "10.0.0.0/24",
-        ])
-        .stderr(Stdio::inherit())
-        .spawn()
-        .expect("the agent");
-    let agent = Killed(agent);
-    let answer = || ask(&laptop, &cgroup);
+    let mut agent = Alone::start(&laptop);
     serve(&laptop);
-    assert_eq!(eventually("the cluster IP answers", answer), "served");
-    drop(agent);
-    assert_eq!(answer().expect("pinned programs serve on"), "served");
-    laptop.run(&["umount", "-l", &laptop.path("bpf").display().to_string()]);
+    assert_eq!(eventually("the cluster IP answers", || agent.ask("10.0.0.50")), "served");
+    agent.kill();
+    assert_eq!(agent.ask("10.0.0.50").expect("pinned programs serve on"), "served");
 }
 
 /// etcd and kube-apiserver on the laptop's loopback; a kubeconfig for its admin.
@@ -125,49 +98,4 @@ fn control_plane(laptop: &Laptop, assets: &Path) -> [Killed; 2] {
     let config = "apiVersion: v1\nkind: Config\nclusters: [{name: r, cluster: {server: 'https://127.0.0.1:6443', insecure-skip-tls-verify: true}}]\nusers: [{name: r, user: {token: secret}}]\ncontexts: [{name: r, context: {cluster: r, user: r}}]\ncurrent-context: r\n";
     fs::write(laptop.path("kubeconfig"), config).expect("a kubeconfig");
     [Killed(etcd), Killed(api)]
-}
-
-/// A backend on the laptop's address that answers every connection.
-fn serve(laptop: &Laptop) {
-    let namespace = fs::File::open(laptop.path("laptop")).expect("the namespace");
-    let (ready, is_ready) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET).expect("the laptop");
-        let listener = TcpListener::bind("172.31.9.1:8080").expect("the backend");
-        let _ = ready.send(());
-        for mut stream in listener.incoming().flatten() {
-            // Unread bytes would turn the close into a reset.
-            let _ = stream.read(&mut [0; 4096]);
-            let _ = stream.write_all(b"served");
-        }
-    });
-    is_ready.recv().expect("the backend");
-}
-
-/// Dials the cluster IP as a process of the cgroup.
-fn ask(laptop: &Laptop, cgroup: &Cgroup) -> Result<String, String> {
-    let procs = cgroup.0.join("cgroup.procs");
-    let script =
-        format!("echo $$ > {}; exec curl -sS --http0.9 --max-time 2 http://10.0.0.50/", procs.display());
-    let done = laptop.output(&["sh", "-c", &script]);
-    check(done.status.success(), support::text(&done.stderr)).map(|()| support::text(&done.stdout))
-}
-
-struct Cgroup(PathBuf);
-
-impl Cgroup {
-    fn new(name: &str) -> Self {
-        let mounts = fs::read_to_string("/proc/self/mounts").expect("mounts");
-        let line = mounts.lines().find(|l| l.contains(" cgroup2 ")).expect("cgroup v2");
-        let dir =
-            Path::new(line.split(' ').nth(1).expect("a mount point")).join(format!("daymark-test-{name}"));
-        fs::create_dir_all(&dir).expect("a cgroup");
-        Self(dir)
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir(&self.0);
-    }
 }

@@ -6,6 +6,9 @@
 
 #![allow(dead_code, reason = "each test file uses its own part of it")]
 
+pub mod alone;
+pub mod feed;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

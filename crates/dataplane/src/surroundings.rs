@@ -15,6 +15,9 @@ pub struct Misknown {
     pub want: String,
 }
 
+/// Something that is set, in words.
+type Fact = fn(&abi::Settings) -> String;
+
 /// Pure.
 pub(crate) fn compare(
     networks: &BTreeMap<abi::NetworkKey, u32>,
@@ -33,7 +36,7 @@ pub(crate) fn compare(
         }
     }
     let want = config.settings(settings.netns_cookie);
-    let facts: [(&str, fn(&abi::Settings) -> String); 4] = [
+    let facts: [(&str, Fact); 4] = [
         ("the node's IPv4 address", |s| address(s.node_ipv4)),
         ("the node's IPv6 address", |s| address(s.node_ipv6)),
         ("ports of translated connections", |s| format!("{}-{}", s.first_port, s.last_port)),

@@ -81,7 +81,7 @@ fn grow(pins: &Pins, sizes: &Sizes, outgrown: &[&'static str]) -> Result<Program
     }
     let programs = Programs::load(&stage, sizes)?;
     for name in outgrown {
-        migrate::copy(&maps, &stage, *name, sys::raw::ANY)?;
+        migrate::copy(&maps, &stage, name, sys::raw::ANY)?;
     }
     pins.swap(&stage)?;
     Ok(programs)

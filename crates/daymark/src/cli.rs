@@ -113,6 +113,10 @@ pub struct Up {
     /// Who does what kube-controller-manager and kube-scheduler do [default: all]
     #[arg(long, value_enum)]
     pub controllers: Option<Controllers>,
+    /// Which of a node's addresses serve node ports: CIDRs, or `primary` [default: all, and loopback from
+    /// the node itself]
+    #[arg(long, value_name = "CIDR,...|primary")]
+    pub nodeport_addresses: Option<NodePortAddresses>,
     /// Stay in the foreground and stop the cluster on SIGINT or SIGTERM
     #[arg(long)]
     pub foreground: bool,
@@ -191,10 +195,10 @@ pub struct Agent {
     pub node: String,
     /// The pods' network, of all nodes together; it is not masqueraded
     #[arg(long, value_name = "CIDR")]
-    pub cluster_cidr: Vec<ipnet::IpNet>,
+    pub cluster_cidr: Vec<IpNet>,
     /// The network of the cluster IPs; packets for it never leave the node
     #[arg(long, value_name = "CIDR")]
-    pub service_cidr: Vec<ipnet::IpNet>,
+    pub service_cidr: Vec<IpNet>,
     /// Interface that other machines are reached by [default: the one with the node's address]
     #[arg(long)]
     pub uplink: Option<String>,
@@ -209,7 +213,7 @@ pub struct Agent {
     pub bpf: PathBuf,
     /// Which of the node's addresses serve node ports: CIDRs, or `primary` [default: all, and loopback from
     /// the node itself]
-    #[arg(long, value_name = "CIDR,...|primary", value_parser = nodeport_addresses)]
+    #[arg(long, value_name = "CIDR,...|primary")]
     pub nodeport_addresses: Option<NodePortAddresses>,
     /// Where /healthz and /livez are answered
     #[arg(long, default_value_t = crate::agent::health::Addresses::default().healthz)]
@@ -234,8 +238,14 @@ pub struct Observed {
     #[arg(long)]
     pub bpf: Option<PathBuf>,
     /// As given to the agent at --bpf
-    #[arg(long, value_name = "CIDR,...|primary", value_parser = nodeport_addresses, requires = "bpf")]
+    #[arg(long, value_name = "CIDR,...|primary", requires = "bpf")]
     pub nodeport_addresses: Option<NodePortAddresses>,
+    /// As given to the agent at --bpf
+    #[arg(long, value_name = "CIDR", requires = "bpf")]
+    pub cluster_cidr: Vec<IpNet>,
+    /// As given to the agent at --bpf
+    #[arg(long, value_name = "CIDR", requires = "bpf")]
+    pub service_cidr: Vec<IpNet>,
     /// Kubeconfig of the API server that the agent at --bpf follows
     #[arg(long, requires = "bpf")]
     pub kubeconfig: Option<PathBuf>,
@@ -312,33 +322,9 @@ fn seconds(text: &str) -> Result<f64, String> {
     if (0.1..=3600.0).contains(&seconds) { Ok(seconds) } else { Err("must be within 0.1 and 3600".into()) }
 }
 
-/// As kube-proxy reads the flag of that name.
-fn nodeport_addresses(text: &str) -> Result<NodePortAddresses, String> {
-    if text == "primary" {
-        return Ok(NodePortAddresses::Primary);
-    }
-    let parse = |cidr: &str| {
-        let wrong = |_| format!("{cidr:?} is no CIDR such as 192.0.2.0/24, nor is the whole \"primary\"");
-        cidr.trim().parse::<IpNet>().map(|net| net.trunc()).map_err(wrong)
-    };
-    text.split(',').map(parse).collect::<Result<_, _>>().map(NodePortAddresses::Within)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn node_port_addresses_are_primary_or_cidrs() {
-        assert_eq!(nodeport_addresses("primary"), Ok(NodePortAddresses::Primary));
-        let nets = ["192.0.2.0/24", "2001:db8::/64"].map(|net| net.parse().expect("CIDR"));
-        assert_eq!(
-            nodeport_addresses("192.0.2.9/24, 2001:db8::/64"),
-            Ok(NodePortAddresses::Within(nets.to_vec()))
-        );
-        assert!(nodeport_addresses("primary,192.0.2.0/24").unwrap_err().contains("primary"));
-        assert!(nodeport_addresses("").is_err());
-    }
 
     #[test]
     fn the_command_line_is_sound() {

@@ -134,7 +134,7 @@ mod tests {
     fn what_is_packed_comes_out_as_it_went_in() {
         let plain = |address: &str| Endpoint::ready(address.parse().expect("an address"));
         let hints = Hints { zones: vec!["a".into()], nodes: Vec::new() };
-        let endpoints = vec![
+        let endpoints = [
             plain("10.0.0.1"),
             Endpoint { node: Some("n1".into()), ready: false, ..plain("10.0.0.2") },
             Endpoint { node: Some("n2".into()), terminating: true, ..plain("fd00::1") },

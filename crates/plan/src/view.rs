@@ -1,6 +1,8 @@
 //! The node that tables are compiled for.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -17,6 +19,36 @@ pub enum NodePortAddresses {
     Primary,
     /// Those within these CIDRs, be they the node's or 127.0.0.1 and ::1.
     Within(Vec<IpNet>),
+}
+
+/// As kube-proxy reads the flag of that name: `primary`, or CIDRs with commas between.
+impl FromStr for NodePortAddresses {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "primary" {
+            return Ok(Self::Primary);
+        }
+        let parse = |cidr: &str| {
+            let wrong = |_| format!("{cidr:?} is no CIDR such as 192.0.2.0/24, nor is the whole \"primary\"");
+            cidr.trim().parse::<IpNet>().map(|net| net.trunc()).map_err(wrong)
+        };
+        text.split(',').map(parse).collect::<Result<_, _>>().map(Self::Within)
+    }
+}
+
+/// What [`FromStr`] reads; nothing for all.
+impl fmt::Display for NodePortAddresses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => Ok(()),
+            Self::Primary => f.write_str("primary"),
+            Self::Within(cidrs) => {
+                let cidrs: Vec<String> = cidrs.iter().map(ToString::to_string).collect();
+                f.write_str(&cidrs.join(","))
+            }
+        }
+    }
 }
 
 /// What compiling must know of the node that it compiles for.
@@ -79,5 +111,23 @@ impl NodeView {
                 v4.into_iter().chain(v6).collect()
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn node_port_addresses_are_primary_or_cidrs() {
+        let read = |text: &str| text.parse::<NodePortAddresses>();
+        assert_eq!(read("primary"), Ok(NodePortAddresses::Primary));
+        let nets = ["192.0.2.0/24", "2001:db8::/64"].map(|net| net.parse().expect("CIDR"));
+        let within = NodePortAddresses::Within(nets.to_vec());
+        assert_eq!(read("192.0.2.9/24, 2001:db8::/64"), Ok(within.clone()));
+        assert_eq!(read(&within.to_string()), Ok(within));
+        assert_eq!(read(&NodePortAddresses::Primary.to_string()), Ok(NodePortAddresses::Primary));
+        assert!(read("primary,192.0.2.0/24").unwrap_err().contains("primary"));
+        assert!(read("").is_err());
     }
 }

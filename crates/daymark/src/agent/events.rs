@@ -14,6 +14,8 @@ use kube::core::NamespaceResourceScope;
 use serde::de::DeserializeOwned;
 
 const COMPONENT: &str = "daymark-agent";
+/// Of so many objects Events tell at once, and then how many more there are.
+pub const MOST_TOLD: usize = 20;
 
 pub struct Events {
     client: kube::Client,
@@ -34,12 +36,16 @@ impl Events {
     pub fn update(&mut self, planner: &Planner, touched: &Touched) {
         let issues: BTreeSet<Issue> = planner.issues().into_iter().collect();
         let for_all = speaks_for_all(planner.world(), &self.node);
-        for issue in issues.difference(&self.told) {
+        // Of a pod only its own node knows.
+        let ours = |issue: &&Issue| for_all || issue.regarding().0 == "Pod";
+        let new: Vec<&Issue> = issues.difference(&self.told).filter(ours).collect();
+        for issue in new.iter().take(MOST_TOLD) {
             let (kind, name) = issue.regarding();
-            // Of a pod only its own node knows.
-            if for_all || kind == "Pod" {
-                self.warn(kind, name, issue.reason(), issue.to_string());
-            }
+            self.warn(kind, name, issue.reason(), issue.to_string());
+        }
+        if let Some(more) = new.len().checked_sub(MOST_TOLD).filter(|more| *more > 0) {
+            let tell = self.about_this_node("TooManyIssues");
+            tell(format!("{more} more objects ask for what they cannot get, as those of which Events tell"));
         }
         self.told = issues;
         if !self.speaks_sctp {

@@ -234,6 +234,7 @@ mod tests {
             api_port: 6443,
             egress: false,
             controllers: Controllers::All,
+            nodeport_addresses: Default::default(),
         };
         let pki = Pki::new(dir.path().join("pki"));
         pki.ensure(&spec).unwrap();

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use clap::ValueEnum;
 use daymark_model::{AddressFamily, PerFamily};
+use daymark_plan::NodePortAddresses;
 use ipnet::IpNet;
 use miette::{IntoDiagnostic, Result, WrapErr, miette};
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,9 @@ pub struct ClusterSpec {
     pub egress: bool,
     #[serde(default)]
     pub controllers: Controllers,
+    /// Which of a node's addresses serve node ports.
+    #[serde(with = "as_text", default, skip_serializing_if = "is_default")]
+    pub nodeport_addresses: NodePortAddresses,
 }
 
 /// Who does what Kubernetes' kube-controller-manager and kube-scheduler do.
@@ -214,6 +218,23 @@ pub fn show<T: daymark_model::HasFamily + Copy + ToString>(values: PerFamily<T>,
     values.iter().map(|value| value.to_string()).collect::<Vec<_>>().join(between)
 }
 
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+mod as_text {
+    use super::*;
+    use serde::de::Error;
+
+    pub fn serialize<S: serde::Serializer>(value: &NodePortAddresses, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(value)
+    }
+
+    pub fn deserialize<'de, D: serde::Deserializer<'de>>(from: D) -> Result<NodePortAddresses, D::Error> {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
+    }
+}
+
 mod cidr_list {
     use super::*;
     use serde::de::Error;
@@ -242,6 +263,7 @@ mod tests {
             api_port: 6443,
             egress: false,
             controllers: Controllers::All,
+            nodeport_addresses: NodePortAddresses::All,
         }
     }
 
@@ -264,7 +286,8 @@ mod tests {
         assert!(old.has(AddressFamily::Ipv4) && !old.has(AddressFamily::Ipv6));
         assert_eq!(old.controllers, Controllers::All);
         assert_eq!(serde_json::to_value(&old).unwrap()["podCidr"], "10.244.0.0/16");
-        let both = spec("dual");
+        assert_eq!(old.nodeport_addresses, NodePortAddresses::All);
+        let both = ClusterSpec { nodeport_addresses: NodePortAddresses::Primary, ..spec("dual") };
         let text = serde_json::to_string(&both).unwrap();
         assert_eq!(serde_json::from_str::<ClusterSpec>(&text).unwrap(), both);
     }

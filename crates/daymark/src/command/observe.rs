@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use daymark_control::ChangeEvent;
-use daymark_dataplane::Inspection;
+use daymark_dataplane::{Config, Inspection};
 use daymark_model::AddressFamily;
 use daymark_plan::tables::{Op, ServiceId, Tables};
 use daymark_plan::{NodeView, Planner};
@@ -66,12 +66,14 @@ async fn client(args: &Observed) -> Result<kube::Client> {
 /// What the API says should be programmed on a node, as the operations that lead there from `tables`.
 pub async fn plan(args: &Observed, node: &str, tables: &Tables) -> Result<(Planner, Vec<Op>)> {
     let client = client(args).await?;
-    let view = NodeView {
-        nodeport_addresses: args.nodeport_addresses.clone().unwrap_or_default(),
-        ..NodeView::new(node, Vec::new())
+    let embedded = is_embedded(args);
+    let nodeport_addresses = if embedded {
+        Cluster::open(&args.cluster.name)?.spec.nodeport_addresses
+    } else {
+        args.nodeport_addresses.clone().unwrap_or_default()
     };
+    let view = NodeView { nodeport_addresses, ..NodeView::new(node, Vec::new()) };
     let mut planner = Planner::new(view, tables.clone());
-    let embedded = args.bpf.is_none() && args.kubeconfig.is_none();
     let mut changes = std::pin::pin!(daymark_control::changes(client, embedded.then_some(node)));
     let learn = async {
         while let Some(change) = changes.next().await {
@@ -95,6 +97,31 @@ pub async fn plan(args: &Observed, node: &str, tables: &Tables) -> Result<(Plann
     planner.set_view(view);
     let ops = planner.synced();
     Ok((planner, ops))
+}
+
+/// Whether the nodes of a cluster of ours are looked at, or an agent's.
+fn is_embedded(args: &Observed) -> bool {
+    args.bpf.is_none() && args.kubeconfig.is_none()
+}
+
+/// What the data plane should know beside its tables, by whoever configured the agent and by the API.
+pub fn config(args: &Observed, place: &Place, planner: &Planner) -> Result<Config> {
+    let world = planner.world();
+    let mut config = Config {
+        node_ips: planner.view().addresses.clone(),
+        cluster_sources: crate::agent::members(world),
+        pod_cidrs: args.cluster_cidr.clone(),
+        service_cidrs: args.service_cidr.clone(),
+        ..Config::new(&place.bpf)
+    };
+    if is_embedded(args) {
+        let spec = Cluster::open(&args.cluster.name)?.spec;
+        config.pod_cidrs = spec.pod_cidr.iter().collect();
+        config.service_cidrs = spec.service_cidr.iter().collect();
+    } else if config.pod_cidrs.is_empty() {
+        config.pod_cidrs = world.node(&place.node).map(|node| node.pod_cidrs.clone()).unwrap_or_default();
+    }
+    Ok(config)
 }
 
 /// The names of what ids stand for: `namespace/name:port/protocol`, with the family where a Service has both.

@@ -63,6 +63,7 @@ async fn plan(args: &Up) -> Result<ClusterSpec> {
         api_port: args.api_port.unwrap_or(6443),
         egress: !args.no_egress,
         controllers: args.controllers.unwrap_or_default(),
+        nodeport_addresses: args.nodeport_addresses.clone().unwrap_or_default(),
     };
     preflight::port_free(spec.api_port)?;
     Ok(spec)
@@ -94,6 +95,10 @@ fn existing(args: &Up) -> Result<Cluster> {
         ),
         (args.no_egress && spec.egress, "--no-egress"),
         (args.controllers.is_some_and(|c| c != spec.controllers), "--controllers"),
+        (
+            args.nodeport_addresses.as_ref().is_some_and(|wanted| *wanted != spec.nodeport_addresses),
+            "--nodeport-addresses",
+        ),
     ];
     let differs = differs.iter().find(|(differs, _)| *differs).map(|(_, flag)| *flag);
     match asked(args).contradicts(spec).or(differs) {

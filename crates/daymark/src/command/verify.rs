@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use daymark_dataplane::{Inspection, LinkView};
+use daymark_dataplane::{Inspection, LinkView, needed_programs};
 use daymark_plan::tables::{Op, ServiceEntry, ServiceId, Tables};
 use miette::{IntoDiagnostic, Result};
 use serde::Serialize;
@@ -79,25 +79,20 @@ async fn compare(args: &Observed, place: &Place, inspection: &Inspection) -> Res
             want: "the one that its backends lead to".into(),
         });
     }
+    let config = observe::config(args, place, &planner)?;
+    for misknown in inspection.misknown(&config).into_diagnostic()? {
+        found.push(Difference {
+            node: place.node.clone(),
+            object: misknown.what,
+            field: "network or setting",
+            have: misknown.have,
+            want: misknown.want,
+        });
+    }
     let links = inspection.links().into_diagnostic()?;
     found.extend(link_differences(&place.node, &links));
     Ok(found)
 }
-
-/// Programs that must be attached somewhere.
-const NEEDED: [&str; 11] = [
-    "connect4",
-    "connect6",
-    "sendmsg4",
-    "sendmsg6",
-    "recvmsg4",
-    "recvmsg6",
-    "getpeername4",
-    "getpeername6",
-    "release",
-    "uplink",
-    "out",
-];
 
 fn link_differences(node: &str, links: &[LinkView]) -> Vec<Difference> {
     let wrong = |object: String, have: &str| Difference {
@@ -109,8 +104,8 @@ fn link_differences(node: &str, links: &[LinkView]) -> Vec<Difference> {
     };
     let dead = links.iter().filter(|link| !link.alive);
     let dead = dead.map(|link| wrong(format!("{} on {}", link.program, link.target), "its target is gone"));
-    let missing = NEEDED.iter().filter(|name| !links.iter().any(|link| link.program == **name));
-    dead.chain(missing.map(|name| wrong((*name).to_owned(), "nowhere"))).collect()
+    let missing = needed_programs().filter(|name| !links.iter().any(|link| link.program == *name));
+    dead.chain(missing.map(|name| wrong(name.to_owned(), "nowhere"))).collect()
 }
 
 /// An operation that would have to be carried out says what is different.
@@ -202,7 +197,7 @@ mod tests {
 
     #[test]
     fn a_program_that_is_nowhere_or_on_nothing_is_a_difference() {
-        let mut links = NEEDED.map(|program| link(program, true));
+        let mut links: Vec<LinkView> = needed_programs().map(|program| link(program, true)).collect();
         assert_eq!(link_differences("n1", &links), []);
         let found = link_differences("n1", &links[1..]);
         assert_eq!((found.len(), found[0].object.as_str()), (1, "connect4"));
