@@ -1,5 +1,5 @@
 // Extract prints the facts of the Kubernetes API types that the schema table holds: field names,
-// types, protobuf numbers, merge rules. It reads the source of the published modules and copies no prose.
+// types, protobuf numbers, merge rules. It reads the source of the published modules; describe copies the prose.
 //
 //	extract API_DIR APIMACHINERY_DIR APIEXTENSIONS_DIR > types.txt
 package main
@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -360,7 +361,7 @@ func flags(p *pkg, tag reflect.StructTag, opts, marks []string) []string {
 			out = append(out, "z")
 		}
 	}
-	if !omit && !optional {
+	if !omit && !optional || slices.Contains(marks, "required") {
 		out = append(out, "r")
 	}
 	if s := tag.Get("patchStrategy"); s != "" {

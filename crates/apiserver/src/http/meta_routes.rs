@@ -1,6 +1,8 @@
 //! Everything that is not a resource: health, version, discovery, OpenAPI.
 
-use http::header::{ACCEPT, CACHE_CONTROL, ETAG, HeaderValue, IF_NONE_MATCH};
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, ETAG, HeaderValue, IF_NONE_MATCH, VARY,
+};
 use http::{HeaderMap, Method, Request, Response};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
@@ -82,7 +84,8 @@ fn discover(
 fn cached(document: Value, headers: &HeaderMap) -> Result<Response<Body>, ApiError> {
     let body = document.to_string();
     let media_type = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
-    Ok(with_etag(&body, respond::bytes(200, media_type, body.clone()), headers))
+    let digest = hex(&Sha256::digest(&body));
+    Ok(with_etag(&digest, respond::bytes(200, media_type, body), headers))
 }
 
 /// Nothing is described in this old form; clients that ask for it find no kinds, and go on without.
@@ -102,15 +105,33 @@ fn openapi_v2(headers: &HeaderMap) -> Response<Body> {
 
 fn openapi_document(app: &App, path: &str, headers: &HeaderMap) -> Result<Response<Body>, ApiError> {
     let document = openapi::document(&app.registry.catalog.now(), path).ok_or_else(not_served)?;
-    Ok(with_etag(&document.clone(), respond::bytes(200, "application/json", document), headers))
+    let mut response = if takes_gzip(headers) {
+        let mut response = respond::bytes(200, "application/json", document.gzip.clone());
+        response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        response
+    } else {
+        let json = document.unpack();
+        let json =
+            json.map_err(|why| ApiError::internal(format!("the document cannot be unpacked: {why}")))?;
+        respond::bytes(200, "application/json", json)
+    };
+    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept-Encoding"));
+    Ok(with_etag(&document.digest, response, headers))
 }
 
-fn with_etag(body: &impl AsRef<[u8]>, mut response: Response<Body>, headers: &HeaderMap) -> Response<Body> {
-    let tag = format!("\"{}\"", hex(&Sha256::digest(body)));
+fn takes_gzip(headers: &HeaderMap) -> bool {
+    let listed = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|v| v.to_str().ok());
+    let mut codings = listed.flat_map(|list| list.split(',')).map(str::trim);
+    codings.any(|coding| coding == "gzip")
+}
+
+fn with_etag(digest: &str, mut response: Response<Body>, headers: &HeaderMap) -> Response<Body> {
+    let tag = format!("\"{digest}\"");
     if headers.get(IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes()) {
         // The type stays: caches take the headers of this answer for the ones that they have.
         *response.status_mut() = http::StatusCode::NOT_MODIFIED;
         *response.body_mut() = respond::full("");
+        response.headers_mut().remove(CONTENT_ENCODING);
     }
     if let Ok(tag) = HeaderValue::from_str(&tag) {
         response.headers_mut().insert(ETAG, tag);

@@ -1,18 +1,23 @@
 //! OpenAPI v3: an index with hashes, and one document per group version.
 //!
-//! Documents are made when they are asked for, and the few asked for last are kept. They say what kubectl needs for `explain`, validation, dry runs and strategic patches. There
-//! are no descriptions: the schema table holds facts only.
+//! Documents are made when they are asked for, and the few asked for last are kept, packed. They say what kubectl needs
+//! for `explain`, validation, dry runs and strategic patches.
 
 mod models;
 mod paths;
+mod prose;
 
 #[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
+use std::io::{Read, Write};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 use bytes::Bytes;
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
@@ -23,16 +28,44 @@ static HASH: LazyLock<String> = LazyLock::new(|| {
     let mut digest = Sha256::new();
     digest.update(env!("CARGO_PKG_VERSION"));
     digest.update(include_str!("../../schema/types.txt"));
+    digest.update(prose::PACKED);
     digest.update(include_str!("../../schema/resources.txt"));
     digest.update(include_str!("models.rs"));
     digest.update(include_str!("paths.rs"));
-    digest.finalize().iter().map(|byte| format!("{byte:02X}")).collect()
+    hex(&digest.finalize())
 });
 
-/// kubectl asks for the same one or two with every command; the largest has a quarter of a megabyte.
+/// kubectl asks for the same one or two with every command; the largest has a megabyte, unpacked.
 const MAX_KEPT: usize = 3;
 
-static KEPT: Mutex<VecDeque<(String, u64, Bytes)>> = Mutex::new(VecDeque::new());
+static KEPT: Mutex<VecDeque<(String, u64, Document)>> = Mutex::new(VecDeque::new());
+
+/// A document as it is kept.
+#[derive(Clone)]
+pub struct Document {
+    /// Its digest, in hexadecimal.
+    pub digest: String,
+    pub gzip: Bytes,
+}
+
+impl Document {
+    fn pack(json: &[u8]) -> std::io::Result<Self> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(json)?;
+        Ok(Self { digest: hex(&Sha256::digest(json)), gzip: encoder.finish()?.into() })
+    }
+
+    /// The JSON.
+    pub fn unpack(&self) -> std::io::Result<Vec<u8>> {
+        let mut json = Vec::new();
+        GzDecoder::new(&*self.gzip).read_to_end(&mut json)?;
+        Ok(json)
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02X}")).collect()
+}
 
 /// `/openapi/v3`.
 pub fn index(served: &Served) -> Value {
@@ -54,9 +87,9 @@ pub fn hash(served: &Served) -> String {
 }
 
 /// `/openapi/v3/PATH`, where `path` is `api/v1` or `apis/GROUP/VERSION`.
-pub fn document(served: &Served, path: &str) -> Option<Bytes> {
+pub fn document(served: &Served, path: &str) -> Option<Document> {
     let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
-    let wanted = |kept: &&(String, u64, Bytes)| kept.0 == path && kept.1 == served.stamp();
+    let wanted = |kept: &&(String, u64, Document)| kept.0 == path && kept.1 == served.stamp();
     if let Some((_, _, document)) = kept.iter().find(wanted) {
         return Some(document.clone());
     }
@@ -66,10 +99,10 @@ pub fn document(served: &Served, path: &str) -> Option<Bytes> {
     Some(document)
 }
 
-fn make(served: &Served, path: &str) -> Option<Bytes> {
+fn make(served: &Served, path: &str) -> Option<Document> {
     let (group, version) =
         served.group_versions().into_iter().find(|(group, version)| path_of(group, version) == path)?;
-    let mut models = models::Models::default();
+    let mut models = models::Models::new();
     let paths = paths::of(served, group, version, &mut models);
     let document = json!({
         "openapi": "3.0.0",
@@ -77,7 +110,7 @@ fn make(served: &Served, path: &str) -> Option<Bytes> {
         "paths": paths,
         "components": {"schemas": models.finish()},
     });
-    serde_json::to_vec(&document).ok().map(Bytes::from)
+    Document::pack(&serde_json::to_vec(&document).ok()?).ok()
 }
 
 fn path_of(group: &str, version: &str) -> String {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
+use super::prose::{Prose, special, type_meta};
 use crate::custom::Custom;
 use crate::schema::{Field, Gvk, ListKind, Ty, Type, schema};
 
@@ -12,13 +13,21 @@ const QUANTITY: &str = "io.k8s.apimachinery.pkg.api.resource.Quantity";
 const INT_OR_STRING: &str = "io.k8s.apimachinery.pkg.util.intstr.IntOrString";
 const RAW: &str = "io.k8s.apimachinery.pkg.runtime.RawExtension";
 
+/// What Kubernetes says of the metadata of custom resources.
+const METADATA: &str = "Standard object's metadata. More info: \
+     https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata";
+
 /// Collects schemas by name; referring to a type adds it.
-#[derive(Default)]
 pub(super) struct Models {
     schemas: BTreeMap<String, Value>,
+    prose: Prose,
 }
 
 impl Models {
+    pub fn new() -> Self {
+        Self { schemas: BTreeMap::new(), prose: Prose::unpack() }
+    }
+
     /// A reference to a kind's schema, which tells its group, version and kind.
     pub fn kind(&mut self, gvk: Gvk<'_>) -> Option<Value> {
         let ty = schema().type_of(gvk)?;
@@ -42,10 +51,12 @@ impl Models {
             let mut model = custom.source.clone();
             if let Some(map) = model.as_object_mut() {
                 let properties = map.entry("properties").or_insert_with(|| json!({}));
-                properties["apiVersion"] = json!({"type": "string"});
-                properties["kind"] = json!({"type": "string"});
-                if let Some(metadata) = metadata {
-                    properties["metadata"] = json!({"allOf": [reference(&metadata)]});
+                if let Some(properties) = properties.as_object_mut() {
+                    type_meta(&self.prose, properties);
+                    if let Some(metadata) = metadata {
+                        let property = json!({"allOf": [reference(&metadata)], "description": METADATA});
+                        properties.insert("metadata".to_owned(), property);
+                    }
                 }
             }
             model["x-kubernetes-group-version-kind"] =
@@ -92,8 +103,7 @@ impl Models {
         self.schemas.insert(name.clone(), Value::Null);
         let mut properties = Map::new();
         if ty.is_kind {
-            properties.insert("apiVersion".to_owned(), json!({"type": "string"}));
-            properties.insert("kind".to_owned(), json!({"type": "string"}));
+            type_meta(&self.prose, &mut properties);
         }
         let mut required = Vec::new();
         for field in schema().fields(ty) {
@@ -102,7 +112,12 @@ impl Models {
             }
             properties.insert(field.name.to_owned(), self.property(field));
         }
+        let described = self.prose.of(ty.name);
+        for (name, property) in &mut properties {
+            described.field(name, property);
+        }
         let mut model = json!({"type": "object", "properties": properties});
+        described.model(&mut model);
         if !required.is_empty() {
             model["required"] = json!(required);
         }
@@ -154,20 +169,23 @@ impl Models {
             Ty::Bytes => json!({"type": "string", "format": "byte"}),
             Ty::Values => json!({"type": "array", "items": {"type": "string"}}),
             Ty::Quantity => {
-                self.special(QUANTITY, json!({"oneOf": [{"type": "string"}, {"type": "number"}]}))
+                self.special(ty, QUANTITY, json!({"oneOf": [{"type": "string"}, {"type": "number"}]}))
             }
             Ty::IntOrString => self.special(
+                ty,
                 INT_OR_STRING,
                 json!({"format": "int-or-string", "oneOf": [{"type": "integer"}, {"type": "string"}]}),
             ),
             Ty::Time => {
-                self.special(&format!("{META}.Time"), json!({"type": "string", "format": "date-time"}))
+                self.special(ty, &format!("{META}.Time"), json!({"type": "string", "format": "date-time"}))
             }
-            Ty::MicroTime => {
-                self.special(&format!("{META}.MicroTime"), json!({"type": "string", "format": "date-time"}))
-            }
-            Ty::Raw => self.special(RAW, json!({"type": "object"})),
-            Ty::FieldsV1 => self.special(&format!("{META}.FieldsV1"), json!({"type": "object"})),
+            Ty::MicroTime => self.special(
+                ty,
+                &format!("{META}.MicroTime"),
+                json!({"type": "string", "format": "date-time"}),
+            ),
+            Ty::Raw => self.special(ty, RAW, json!({"type": "object"})),
+            Ty::FieldsV1 => self.special(ty, &format!("{META}.FieldsV1"), json!({"type": "object"})),
             Ty::List(of) => {
                 let of = self.element(of);
                 json!({"type": "array", "items": of})
@@ -192,8 +210,11 @@ impl Models {
         }
     }
 
-    fn special(&mut self, name: &str, model: Value) -> Value {
-        self.schemas.entry(name.to_owned()).or_insert(model);
+    fn special(&mut self, ty: &Ty, name: &str, mut model: Value) -> Value {
+        if !self.schemas.contains_key(name) {
+            self.prose.of(special(ty)).model(&mut model);
+            self.schemas.insert(name.to_owned(), model);
+        }
         reference(name)
     }
 }

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use super::*;
 
 fn load(path: &str) -> Value {
-    serde_json::from_slice(&document(&Served::built_in(), path).expect("served")).expect("it is JSON")
+    let document = document(&Served::built_in(), path).expect("served");
+    serde_json::from_slice(&document.unpack().expect("it is packed")).expect("it is JSON")
 }
 
 #[test]
