@@ -77,8 +77,7 @@ pub fn patch_kind(media_type: &str) -> Result<PatchKind, ApiError> {
 
 /// YAML or, since it is a subset, JSON.
 pub fn yaml(body: &[u8]) -> Result<Value, ApiError> {
-    let value: Result<Value, _> = serde_yaml::from_slice(body);
-    value.map_err(|e| ApiError::bad_request(format!("error converting YAML to JSON: {e}")))
+    schema::parse_yaml(body).map_err(|e| ApiError::bad_request(format!("error converting YAML to JSON: {e}")))
 }
 
 /// What is no object of a kind; the message shows the body, as hexadecimal digits if it does not begin like one.

@@ -141,14 +141,12 @@ pub fn target_among(served: &Served, path: &str) -> Option<Target> {
         return None;
     }
     let known = subresource.is_empty() || resource.subresources.contains(&subresource);
-    let target = || Target {
-        resource: resource.clone(),
-        namespace: decode(namespace),
-        name: decode(name),
-        subresource: subresource.to_owned(),
-        rest,
-    };
-    known.then(target)
+    let (namespace, name) = (decode(namespace), decode(name));
+    // An encoded slash would name something else than was authorized.
+    if !known || namespace.contains('/') || name.contains('/') {
+        return None;
+    }
+    Some(Target { resource: resource.clone(), namespace, name, subresource: subresource.to_owned(), rest })
 }
 
 /// As [`target_among`], of built-in resources alone.
@@ -215,6 +213,8 @@ mod tests {
             "/api/v1/pods/p",
             "/api/v1/namespaces/x/nodes",
             "/api/v1/namespaces/x/pods/p/nothing",
+            "/api/v1/namespaces/x/pods/p%2Flog",
+            "/api/v1/namespaces/x%2fpods/secrets",
             "/api/v1/namespaces/x/pods/p/log/more",
             "/nothing",
         ] {

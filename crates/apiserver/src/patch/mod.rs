@@ -10,11 +10,11 @@ mod tests;
 use serde_json::Value;
 
 use crate::error::ApiError;
-use crate::schema::{Gvk, parse_json};
+use crate::schema::{Gvk, MAX_DEPTH, is_deeper, parse_json};
 
 /// As many operations as kube-apiserver accepts in one JSON patch.
 const MAX_OPERATIONS: usize = 10_000;
-/// Copy operations may not blow a document up beyond this size, in bytes of JSON.
+/// Copies and moves together may not be larger than this, in bytes of JSON.
 const MAX_DOCUMENT: usize = 3 * 1024 * 1024;
 
 /// RFC 6902. A body that is no patch is a 400; a patch that does not apply, a 422.
@@ -41,18 +41,39 @@ pub fn json_patch(doc: &Value, body: &[u8]) -> Result<Value, ApiError> {
     let mut result = doc.clone();
     let mut size = 0;
     for operation in &patch.0 {
-        let copied = match operation {
-            json_patch::PatchOperation::Copy(copy) => result.pointer(copy.from.as_str()).map_or(0, size_of),
-            _ => 0,
-        };
-        size += copied;
+        let moved = moved(&result, operation);
+        size += moved.map_or(0, size_of);
         if size > MAX_DOCUMENT {
             return Err(rejected("it copies too much"));
+        }
+        if is_too_deep(operation, moved) {
+            return Err(rejected("it nests too deeply"));
         }
         json_patch::patch(&mut result, std::slice::from_ref(operation))
             .map_err(|e| rejected(&format!("it does not apply: {e}")))?;
     }
     Ok(result)
+}
+
+/// The value that an operation takes from elsewhere in the document.
+fn moved<'a>(document: &'a Value, operation: &json_patch::PatchOperation) -> Option<&'a Value> {
+    let from = match operation {
+        json_patch::PatchOperation::Copy(copy) => &copy.from,
+        json_patch::PatchOperation::Move(moving) => &moving.from,
+        _ => return None,
+    };
+    document.pointer(from.as_str())
+}
+
+/// Whether what an operation puts at its place would be nested deeper than a stored object may be.
+fn is_too_deep(operation: &json_patch::PatchOperation, moved: Option<&Value>) -> bool {
+    let value = match operation {
+        json_patch::PatchOperation::Add(add) => Some(&add.value),
+        json_patch::PatchOperation::Replace(replace) => Some(&replace.value),
+        _ => moved,
+    };
+    let above = operation.path().as_str().matches('/').count();
+    value.is_some_and(|value| above > MAX_DEPTH || is_deeper(value, MAX_DEPTH - above))
 }
 
 /// RFC 7386.

@@ -18,7 +18,28 @@ use wire::{Reader, Wire};
 /// What every body starts with.
 const MAGIC: &[u8] = b"k8s\0";
 /// Envelopes may nest in raw extensions, but not deeper than this.
-const MAX_NESTING: usize = 4;
+const MAX_ENVELOPES: usize = 4;
+/// Schemas in CustomResourceDefinitions hold schemas, but not deeper than this; as JSON, each is two levels.
+const MAX_MESSAGES: usize = 60;
+
+/// How deep in a body a value lies.
+#[derive(Clone, Copy, Default)]
+struct Depth {
+    envelopes: usize,
+    messages: usize,
+}
+
+impl Depth {
+    fn in_message(self) -> Result<Self, Malformed> {
+        let messages = self.messages + 1;
+        if messages > MAX_MESSAGES { Err(Malformed::Deep) } else { Ok(Self { messages, ..self }) }
+    }
+
+    fn in_envelope(self) -> Result<Self, Malformed> {
+        let envelopes = self.envelopes + 1;
+        if envelopes > MAX_ENVELOPES { Err(Malformed::Deep) } else { Ok(Self { envelopes, ..self }) }
+    }
+}
 
 /// Why a body cannot be decoded.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,6 +56,8 @@ enum Malformed {
     Utf8(&'static str),
     #[error("field {0} holds an invalid value")]
     Invalid(&'static str),
+    #[error("objects nest too deeply")]
+    Deep,
     #[error("{0}")]
     Kind(String),
 }
@@ -42,7 +65,7 @@ enum Malformed {
 /// Decodes a `k8s\0` envelope to JSON with `apiVersion` and `kind`. What is malformed or of an unknown
 /// kind is a 400.
 pub fn decode(body: &[u8]) -> Result<Value, ApiError> {
-    envelope(body, 0)
+    envelope(body, Depth::default())
         .map_err(|why| ApiError::bad_request(format!("error decoding the protobuf request body: {why}")))
 }
 
@@ -51,10 +74,7 @@ pub fn is_envelope(body: &[u8]) -> bool {
     body.starts_with(MAGIC)
 }
 
-fn envelope(body: &[u8], nesting: usize) -> Result<Value, Malformed> {
-    if nesting > MAX_NESTING {
-        return Err(Malformed::Kind("objects nest too deeply".to_owned()));
-    }
+fn envelope(body: &[u8], depth: Depth) -> Result<Value, Malformed> {
     let body = body
         .strip_prefix(MAGIC)
         .ok_or_else(|| Malformed::Kind("the body does not start with the protobuf prefix".to_owned()))?;
@@ -78,7 +98,7 @@ fn envelope(body: &[u8], nesting: usize) -> Result<Value, Malformed> {
     let mut map = Map::new();
     map.insert("kind".to_owned(), kind.clone().into());
     map.insert("apiVersion".to_owned(), api_version.clone().into());
-    value::structure(ty, raw, nesting, &mut map)?;
+    value::structure(ty, raw, depth, &mut map)?;
     let mut obj = Value::Object(map);
     schema().normalise(gvk, &mut obj);
     Ok(obj)

@@ -5,37 +5,38 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Number, Value};
 
 use super::wire::{Reader, Wire, text};
-use super::{MAGIC, Malformed, envelope};
+use super::{Depth, MAGIC, Malformed, envelope};
 use crate::schema::quantity::Quantity;
 use crate::schema::{Field, Ty, Type, format_time, schema};
 
-/// Decodes a message of type `ty` into `map`. Types do not refer to themselves, so the depth is bounded.
+/// Decodes a message of type `ty` into `map`.
 pub(super) fn structure(
     ty: &Type,
     bytes: &[u8],
-    nesting: usize,
+    depth: Depth,
     map: &mut Map<String, Value>,
 ) -> Result<(), Malformed> {
+    let depth = depth.in_message()?;
     let mut reader = Reader::new(bytes);
     while let Some((number, wire)) = reader.next()? {
         let Some(field) = ty.fields.iter().find(|field| field.number == number) else { continue };
         match (&field.ty, wire) {
             (Ty::Struct(id), Wire::Bytes(inner)) if field.inline() => {
-                structure(schema().get(*id), inner, nesting, map)?;
+                structure(schema().get(*id), inner, depth, map)?;
             }
             (Ty::List(of), wire) => {
                 let list = map.entry(field.name).or_insert_with(|| Value::Array(Vec::new()));
                 let Value::Array(items) = list else { return Err(Malformed::Invalid(field.name)) };
-                element(field, of, wire, nesting, items)?;
+                element(field, of, wire, depth, items)?;
             }
             (Ty::Map(of), Wire::Bytes(entry)) => {
-                let (key, value) = map_entry(field, of, entry, nesting)?;
+                let (key, value) = map_entry(field, of, entry, depth)?;
                 let inner = map.entry(field.name).or_insert_with(|| Value::Object(Map::new()));
                 let Value::Object(inner) = inner else { return Err(Malformed::Invalid(field.name)) };
                 inner.insert(key, value);
             }
             (of, wire) => {
-                map.insert(field.name.to_owned(), scalar(field, of, wire, nesting)?);
+                map.insert(field.name.to_owned(), scalar(field, of, wire, depth)?);
             }
         }
     }
@@ -47,21 +48,21 @@ fn element(
     field: &Field,
     of: &Ty,
     wire: Wire<'_>,
-    nesting: usize,
+    depth: Depth,
     items: &mut Vec<Value>,
 ) -> Result<(), Malformed> {
     if let (Ty::Bool | Ty::Int32 | Ty::Int64, Wire::Bytes(packed)) = (of, wire) {
         let mut reader = Reader::new(packed);
         while let Some(number) = reader.packed()? {
-            items.push(scalar(field, of, Wire::Varint(number), nesting)?);
+            items.push(scalar(field, of, Wire::Varint(number), depth)?);
         }
         return Ok(());
     }
-    items.push(scalar(field, of, wire, nesting)?);
+    items.push(scalar(field, of, wire, depth)?);
     Ok(())
 }
 
-fn map_entry(field: &Field, of: &Ty, entry: &[u8], nesting: usize) -> Result<(String, Value), Malformed> {
+fn map_entry(field: &Field, of: &Ty, entry: &[u8], depth: Depth) -> Result<(String, Value), Malformed> {
     let mut key = String::new();
     // An absent value is a message with nothing in it.
     let mut value = match of {
@@ -76,10 +77,10 @@ fn map_entry(field: &Field, of: &Ty, entry: &[u8], nesting: usize) -> Result<(St
             _ => {}
         }
     }
-    Ok((key, scalar(field, of, value, nesting)?))
+    Ok((key, scalar(field, of, value, depth)?))
 }
 
-fn scalar(field: &Field, ty: &Ty, wire: Wire<'_>, nesting: usize) -> Result<Value, Malformed> {
+fn scalar(field: &Field, ty: &Ty, wire: Wire<'_>, depth: Depth) -> Result<Value, Malformed> {
     let name = field.name;
     match (ty, wire) {
         (Ty::Bool, Wire::Varint(n)) => Ok((n != 0).into()),
@@ -95,7 +96,7 @@ fn scalar(field: &Field, ty: &Ty, wire: Wire<'_>, nesting: usize) -> Result<Valu
         (Ty::IntOrString, Wire::Bytes(bytes)) => int_or_string(name, bytes),
         (Ty::Time, Wire::Bytes(bytes)) => time(name, bytes, 0),
         (Ty::MicroTime, Wire::Bytes(bytes)) => time(name, bytes, 6),
-        (Ty::Raw, Wire::Bytes(bytes)) => raw(name, bytes, nesting),
+        (Ty::Raw, Wire::Bytes(bytes)) => raw(name, bytes, depth),
         (Ty::FieldsV1, Wire::Bytes(bytes)) => match payload(bytes)? {
             [] => Ok(Value::Null),
             json => serde_json::from_slice(json).map_err(|_| Malformed::Invalid(name)),
@@ -112,7 +113,7 @@ fn scalar(field: &Field, ty: &Ty, wire: Wire<'_>, nesting: usize) -> Result<Valu
         }
         (Ty::Struct(id), Wire::Bytes(bytes)) => {
             let mut map = Map::new();
-            structure(schema().get(*id), bytes, nesting, &mut map)?;
+            structure(schema().get(*id), bytes, depth, &mut map)?;
             Ok(Value::Object(map))
         }
         _ => Err(Malformed::WireType(name)),
@@ -171,10 +172,10 @@ fn time(name: &'static str, bytes: &[u8], digits: u8) -> Result<Value, Malformed
     Ok(format_time(time, digits).into())
 }
 
-fn raw(name: &'static str, bytes: &[u8], nesting: usize) -> Result<Value, Malformed> {
+fn raw(name: &'static str, bytes: &[u8], depth: Depth) -> Result<Value, Malformed> {
     match payload(bytes)? {
         [] => Ok(Value::Null),
-        nested if nested.starts_with(MAGIC) => envelope(nested, nesting + 1),
+        nested if nested.starts_with(MAGIC) => envelope(nested, depth.in_envelope()?),
         json => serde_json::from_slice(json).map_err(|_| Malformed::Invalid(name)),
     }
 }

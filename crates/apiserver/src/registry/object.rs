@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use crate::error::ApiError;
-use crate::schema::Resource;
+use crate::schema::{MAX_DEPTH, Resource, is_deeper};
 use crate::store::Template;
 
 /// The string at a JSON pointer; `""` if there is none.
@@ -83,6 +83,12 @@ pub fn stamp(resource: &Resource, object: Value) -> Value {
 /// The stored form: JSON with a hole for the resource version. The hole is found by a marker that
 /// nobody outside this process knows.
 pub fn template(mut object: Value) -> Result<Template, ApiError> {
+    if is_deeper(&object, MAX_DEPTH) {
+        return Err(ApiError::bad_request(format!(
+            "the object, or what managedFields says of it, is nested deeper than {MAX_DEPTH} levels, which cannot be \
+             stored; make it flatter"
+        )));
+    }
     static MARKER: OnceLock<String> = OnceLock::new();
     let marker = MARKER.get_or_init(|| uuid::Uuid::new_v4().to_string());
     set_metadata(&mut object, "resourceVersion", Some(marker.as_str().into()));

@@ -18,7 +18,7 @@ use serde_json::Value;
 use crate::error::ApiError;
 pub(crate) use check::format_time;
 pub(crate) use intern::{intern, intern_all};
-pub use json::parse_json;
+pub use json::{MAX_DEPTH, is_deeper, parse_json, parse_yaml};
 pub use resources::{Resource, Subresource};
 pub use types::{Field, ListKind, Ty, Type, TypeId};
 

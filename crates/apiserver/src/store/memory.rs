@@ -18,12 +18,29 @@ pub struct Memory {
     ring: usize,
 }
 
+/// Of the events of one resource, this much stays in memory, however few they are; watches that are further behind read the disk.
+const MAX_BYTES: usize = 8 << 20;
+
 /// The newest events of one resource, and who waits for more.
 pub struct Channel {
     pub events: VecDeque<Arc<Event>>,
+    /// The size of their objects.
+    bytes: usize,
     /// Every event of the resource after this revision is in `events`.
     pub floor: u64,
     pub newest: watch::Sender<u64>,
+}
+
+impl Channel {
+    fn push(&mut self, event: Arc<Event>, most: usize) {
+        self.bytes += event.object.len();
+        self.events.push_back(event);
+        while self.events.len() > most || self.bytes > MAX_BYTES {
+            let Some(evicted) = self.events.pop_front() else { break };
+            self.bytes -= evicted.object.len();
+            self.floor = evicted.revision;
+        }
+    }
 }
 
 /// The part of a key that names its resource: `core/pods/` of `core/pods/default/web`.
@@ -58,7 +75,7 @@ impl Memory {
         let revision = self.revision;
         if !self.channels.contains_key(resource) {
             let (newest, _) = watch::channel(revision);
-            let channel = Channel { events: VecDeque::new(), floor: revision, newest };
+            let channel = Channel { events: VecDeque::new(), bytes: 0, floor: revision, newest };
             self.channels.insert(resource.into(), channel);
         }
         self.channels.get_mut(resource).expect("inserted above if it was missing")
@@ -75,11 +92,7 @@ impl Memory {
             let resource = resource_of(&event.key);
             let ring = self.ring;
             let channel = self.channel(resource);
-            channel.events.push_back(event.clone());
-            if channel.events.len() > ring {
-                let evicted = channel.events.pop_front();
-                channel.floor = evicted.map_or(channel.floor, |e| e.revision);
-            }
+            channel.push(event.clone(), ring);
             if !touched.iter().any(|t| t == resource) {
                 touched.push(resource.to_owned());
             }

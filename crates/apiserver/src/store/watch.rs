@@ -15,6 +15,8 @@ use super::{Event, Shared, Store, StoreError, compact};
 
 /// How many events one batch holds at most.
 const BATCH: usize = 256;
+/// With this many bytes of objects a batch is full, however few they are: each watch holds one.
+const BATCH_BYTES: usize = 1 << 20;
 
 /// Events in order, and the revision up to which nothing is missing.
 #[derive(Clone, Debug)]
@@ -99,12 +101,14 @@ impl Watcher {
         }
         let start = channel.events.partition_point(|e| e.revision <= self.cursor);
         let mut batch = Batch { events: Vec::new(), revision: memory.revision };
+        let mut bytes = 0;
         for event in channel.events.range(start..) {
             if event.key.starts_with(&self.prefix) {
-                if batch.events.len() == BATCH {
+                if batch.events.len() == BATCH || bytes > BATCH_BYTES {
                     batch.revision = batch.events.last().map_or(self.cursor, |e| e.revision);
                     break;
                 }
+                bytes += event.object.len();
                 batch.events.push(event.clone());
             }
         }
@@ -124,6 +128,7 @@ pub(super) fn disk_batch(shared: &Shared, prefix: &str, from: u64, upto: u64) ->
         }
         let events = txn.open_table(EVENTS)?;
         let mut batch = Batch { events: Vec::new(), revision: current };
+        let mut bytes_read = 0;
         for entry in events.range(from + 1..=current.max(from + 1))? {
             let (revision, bytes) = entry?;
             let revision = revision.value();
@@ -134,8 +139,9 @@ pub(super) fn disk_batch(shared: &Shared, prefix: &str, from: u64, upto: u64) ->
             if !record.key.starts_with(prefix) {
                 continue;
             }
+            bytes_read += record.object.len();
             batch.events.push(Arc::new(event(&events, revision, &record)?));
-            if batch.events.len() == BATCH {
+            if batch.events.len() == BATCH || bytes_read > BATCH_BYTES {
                 batch.revision = revision;
                 break;
             }

@@ -70,6 +70,18 @@ impl Cluster {
     }
 }
 
+/// How many connections to a port of this machine are open at its end.
+pub fn connections(port: u16) -> usize {
+    let sockets = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
+    let local = format!(":{port:04X}");
+    let open = |line: &&str| {
+        let columns: Vec<&str> = line.split_whitespace().collect();
+        // Established, and waiting to be closed here.
+        columns[1].ends_with(&local) && matches!(columns[3], "01" | "08")
+    };
+    sockets.lines().skip(1).filter(open).count()
+}
+
 /// One answer, its body read as JSON (a string if it is none).
 #[derive(Debug)]
 pub struct Answer {
@@ -99,6 +111,9 @@ impl Answer {
         self.headers.get_all("warning").iter().filter_map(|v| v.to_str().ok()).collect()
     }
 }
+
+/// A TLS connection.
+pub type Raw = tokio_rustls::client::TlsStream<TcpStream>;
 
 /// A client that opens a connection for each request.
 #[derive(Clone)]
@@ -139,6 +154,12 @@ impl Client {
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
         tokio::spawn(connection.with_upgrades());
         Ok(sender)
+    }
+
+    /// A connection on which anything can be said.
+    pub async fn raw(&self) -> Raw {
+        let socket = TcpStream::connect(self.address).await.unwrap();
+        self.tls.connect(ServerName::IpAddress(self.address.ip().into()), socket).await.unwrap()
     }
 
     pub async fn send(&self, request: Request<Full<Bytes>>) -> Result<http::Response<Incoming>, String> {
