@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use crate::access::{self, accounts};
+use crate::admission::system_classes;
 use crate::error::ApiError;
 use crate::http::request::Target;
 use crate::registry::{Call, Registry};
@@ -24,6 +25,9 @@ pub async fn run(registry: &Registry, config: &Config) -> Result<(), ApiError> {
     access::bootstrap::run(registry).await?;
     client_authorities(registry, config).await?;
     ensure(registry, "", "configmaps", token_tracking(jiff::Timestamp::now())).await?;
+    for class in system_classes() {
+        ensure(registry, "scheduling.k8s.io", "priorityclasses", class).await?;
+    }
     ensure(registry, "networking.k8s.io", "servicecidrs", service_cidr(config)).await?;
     ensure(registry, "", "services", kubernetes_service(config)).await?;
     correct(registry, "", "endpoints", kubernetes_endpoints(config.advertise), "/subsets").await?;

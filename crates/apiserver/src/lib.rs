@@ -3,6 +3,7 @@
 
 pub mod access;
 pub mod addresses;
+pub mod admission;
 pub mod apply;
 pub mod bootstrap;
 pub mod custom;

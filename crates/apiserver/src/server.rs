@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::access::accounts::Issuer;
+use crate::admission::quota_status;
 use crate::custom::keeper;
 use crate::http::listen::{self, bind, read_pair, roots, server_tls};
 use crate::http::route::App;
@@ -106,6 +107,7 @@ impl Server {
         }
         tasks.spawn(upkeep::run(app.registry.store.clone(), shutdown.clone()));
         tasks.spawn(keeper::run(app.clone(), shutdown.clone()));
+        tasks.spawn(quota_status::run(app.clone(), shutdown.clone()));
         tasks.spawn(addresses::run(app.clone(), config, shutdown));
         tasks.close();
         tracing::info!(?addresses, revision = app.registry.store.revision(), "the API server listens");

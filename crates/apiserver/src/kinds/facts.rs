@@ -8,7 +8,7 @@ use super::{
     apps, batch, cluster, config,
     field::Errors,
     format::{self, Complaints},
-    job, limits, network, pod, policy, rbac, service, stateful, traffic,
+    job, limits, network, pod, policy, quota, rbac, service, stateful, traffic,
 };
 
 /// What counts as a new generation.
@@ -153,6 +153,7 @@ static KINDS: &[Facts] = &[
         generation: Generation::Spec,
         default: pod::default,
         prepare_create: pod::prepare_create,
+        prepare_update: pod::prepare_update,
         check: |new, old, errors| match old {
             None => pod::validate_create(new, errors),
             Some(old) => pod::validate_update(old, new, errors),
@@ -254,7 +255,7 @@ static KINDS: &[Facts] = &[
         ..networking("NetworkPolicy", Generation::Spec)
     },
     Facts { check: traffic::check_ingress, ..networking("Ingress", Generation::Spec) },
-    Facts { check: limits::check_quota, ..core("ResourceQuota") },
+    Facts { check: quota::check, ..core("ResourceQuota") },
     Facts { default: limits::default_limits, check: limits::check_limits, ..core("LimitRange") },
     networking("IngressClass", Generation::Spec),
     Facts {

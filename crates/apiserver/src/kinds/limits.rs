@@ -1,10 +1,9 @@
-//! Checks of kinds that say what others may do: autoscalers, quotas, limits, classes, claims.
+//! Checks of kinds that say what others may do: autoscalers, limits, classes, claims.
 
 use serde_json::{Value, json};
 
 use super::common::check_one_of;
 use super::field::{Errors, Path};
-use super::format;
 use super::value::{at, int, list, members, present, strings, text};
 use crate::schema::quantity::Quantity;
 
@@ -117,45 +116,6 @@ pub fn check_volume(obj: &Value, old: Option<&Value>, errors: &mut Errors) {
     ];
     if members(obj, "spec").all(|(field, _)| PLAIN.contains(&field.as_str())) {
         errors.required(&path, "must specify a volume type");
-    }
-}
-
-/// Resources that quotas know without a domain.
-const COUNTED: [&str; 20] = [
-    "cpu",
-    "memory",
-    "ephemeral-storage",
-    "requests.cpu",
-    "requests.memory",
-    "requests.storage",
-    "requests.ephemeral-storage",
-    "limits.cpu",
-    "limits.memory",
-    "limits.ephemeral-storage",
-    "pods",
-    "resourcequotas",
-    "services",
-    "replicationcontrollers",
-    "secrets",
-    "persistentvolumeclaims",
-    "configmaps",
-    "services.nodeports",
-    "services.loadbalancers",
-    "storage",
-];
-
-pub fn check_quota(obj: &Value, _: Option<&Value>, errors: &mut Errors) {
-    for (resource, amount) in members(obj, "spec.hard") {
-        let path = Path::new("spec").child("hard").key(resource);
-        errors.invalid_each(&path, resource, &format::qualified_name(resource));
-        if !resource.contains('/') && !COUNTED.contains(&resource.as_str()) {
-            errors.invalid(&path, resource.as_str(), "must be a standard resource type or fully qualified");
-            errors.invalid(&path, resource.as_str(), "must be a standard resource for quota");
-        }
-        let shown = amount.as_str().unwrap_or_default();
-        if Quantity::parse(shown).is_some_and(|amount| amount.millis() < 0) {
-            errors.invalid(&path, shown, "must be greater than or equal to 0");
-        }
     }
 }
 

@@ -21,6 +21,7 @@ mod metadata;
 mod network;
 mod pod;
 mod policy;
+mod quota;
 mod rbac;
 pub mod service;
 mod stateful;
@@ -33,6 +34,7 @@ mod traffic;
 pub(crate) mod value;
 
 pub use facts::is_built_in;
+pub use pod::qos_class;
 pub use service::{Allocator, AllocatorConfig, Reservation};
 
 use serde_json::Value;

@@ -65,6 +65,7 @@ impl Registry {
         let name = text(&new, "/metadata/name").to_owned();
         let target = Target { name: name.clone(), ..target.clone() };
         self.check_namespace(&target, &name)?;
+        self.resolve_priority(&target, &mut new)?;
         kinds::default(resource, &mut new);
         schema().normalise(resource.gvk(), &mut new);
         self.check_escalation(&target, None, &new, call)?;
@@ -72,6 +73,7 @@ impl Registry {
         let now = object::time(call.now);
         let empty = schema().empty(resource.gvk());
         apply::track(&**resource, Some(&empty), &mut new, &call.manager, "", &now);
+        self.complete(&target, &mut new)?;
         self.admit_pod(&target, &mut new).await?;
         kinds::prepare_create(resource, &mut new);
         // Validated first with what the client gave, so that a mistake is told before a shortage.
@@ -88,6 +90,7 @@ impl Registry {
     /// Stores a finished new object.
     pub(super) async fn insert(&self, target: &Target, new: Value, call: &Call) -> Result<Value, ApiError> {
         let resource = &target.resource;
+        let _admitted = self.admit(target, None, &new, call.now).await?;
         let key = storage::key(resource, &target.namespace, &target.name);
         let mut new = stamp(resource, new);
         if call.dry_run {

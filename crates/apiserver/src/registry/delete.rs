@@ -41,6 +41,7 @@ const FOREGROUND: &str = "foregroundDeletion";
 /// Seconds; when neither the request nor the pod says.
 const DEFAULT_GRACE: i64 = 30;
 const PERMANENT_NAMESPACES: [&str; 3] = ["default", "kube-system", "kube-public"];
+const SYSTEM_CLASSES: [&str; 2] = ["system-cluster-critical", "system-node-critical"];
 /// Kinds whose deletion answers the object rather than a `Status`.
 const ANSWERS_OBJECT: [&str; 14] = [
     "csidrivers",
@@ -159,6 +160,10 @@ impl Registry {
         if resource.plural == "namespaces" && PERMANENT_NAMESPACES.contains(&target.name.as_str()) {
             let why = "this namespace may not be deleted";
             return Err(ApiError::forbidden("", "namespaces", &target.name, why));
+        }
+        if resource.plural == "priorityclasses" && SYSTEM_CLASSES.contains(&target.name.as_str()) {
+            let why = "this is a system priority class and cannot be deleted";
+            return Err(ApiError::forbidden(resource.group, resource.plural, &target.name, why));
         }
         for _ in 0..ATTEMPTS {
             let (stored, old) = self.read(target)?;

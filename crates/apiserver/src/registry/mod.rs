@@ -24,6 +24,7 @@ use crate::access::bearer::Remembered;
 use crate::access::index::Index;
 use crate::access::policy::{Decision, Policy};
 use crate::access::{Attributes, Identity};
+use crate::admission::Turns;
 use crate::custom::{Catalog, Served, keeper};
 use crate::error::ApiError;
 use crate::http::request::Target;
@@ -79,6 +80,7 @@ pub struct Registry {
     pub(crate) tokens: Remembered,
     /// Pods need a ServiceAccount, and get its token.
     pods_need_accounts: bool,
+    turns: Turns,
 }
 
 /// How often a write that lost a race is tried again.
@@ -106,13 +108,18 @@ impl Registry {
         let allocator = Mutex::new(Allocator::new(config, existing.iter()));
         let (access, tokens) = (Index::default(), Remembered::default());
         let catalog = Catalog::new(Served::built_in());
-        let registry = Self { store, catalog, allocator, access, issuer, tokens, pods_need_accounts };
+        let turns = Turns::default();
+        let registry = Self { store, catalog, allocator, access, issuer, tokens, pods_need_accounts, turns };
         keeper::load(&registry)?;
         Ok(registry)
     }
 
     fn allocator(&self) -> MutexGuard<'_, Allocator> {
         self.allocator.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn turns(&self) -> &Turns {
+        &self.turns
     }
 
     /// What signs the tokens of ServiceAccounts.

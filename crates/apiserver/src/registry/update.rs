@@ -168,6 +168,8 @@ impl Registry {
         let resource = &target.resource;
         lifecycle::begin(&mut new, call);
         self.check_namespace(target, &target.name)?;
+        self.resolve_priority(target, &mut new)?;
+        self.complete(target, &mut new)?;
         self.admit_pod(target, &mut new).await?;
         kinds::default(resource, &mut new);
         schema().normalise(resource.gvk(), &mut new);
@@ -233,6 +235,7 @@ impl Registry {
         if new == *old {
             return Ok(new);
         }
+        let _admitted = self.admit(target, Some(old), &new, call.now).await?;
         if call.dry_run {
             return Ok(new);
         }

@@ -53,6 +53,42 @@ impl Quantity {
         Some(Self { nano: if negative { -nano } else { nano }, format })
     }
 
+    pub const ZERO: Self = Self { nano: 0, format: Format::Decimal };
+
+    /// A plain number.
+    pub fn whole(amount: usize) -> Self {
+        Self { nano: (amount as i128 * NANO).min(MAX), format: Format::Decimal }
+    }
+
+    /// The sum, in the form of `self` unless that is zero.
+    pub fn plus(self, other: Self) -> Self {
+        let format = if self.nano == 0 { other.format } else { self.format };
+        Self { nano: (self.nano + other.nano).clamp(-MAX, MAX), format }
+    }
+
+    pub fn minus(self, other: Self) -> Self {
+        self.plus(Self { nano: -other.nano, ..other })
+    }
+
+    /// The next whole amount, away from zero.
+    pub fn rounded(self) -> Self {
+        Self { nano: self.value() * NANO, ..self }
+    }
+
+    /// Whether this is more than `other`, whatever the forms.
+    pub fn exceeds(&self, other: &Self) -> bool {
+        self.nano > other.nano
+    }
+
+    pub fn is_zero(&self) -> bool {
+        self.nano == 0
+    }
+
+    /// `self` divided by `other`, which is not zero.
+    pub fn ratio(&self, other: &Self) -> f64 {
+        self.nano as f64 / other.nano as f64
+    }
+
     /// The amount in thousandths, rounded away from zero.
     pub fn millis(&self) -> i128 {
         div_away(self.nano, NANO / 1000)
@@ -167,6 +203,17 @@ mod tests {
         for text in ["", "-", "Gi", "1gi", "1.2.3", "one", "1 Gi", "0x10", "1e", "1KB", "é"] {
             assert_eq!(Quantity::parse(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn sums_keep_the_form_of_the_first() {
+        let quantity = |text| Quantity::parse(text).expect("a quantity");
+        assert_eq!(quantity("1Gi").plus(quantity("512Mi")).canonical(), "1536Mi");
+        assert_eq!(Quantity::ZERO.plus(quantity("1Gi")).canonical(), "1Gi");
+        assert_eq!(quantity("1500m").minus(quantity("500m")).canonical(), "1");
+        assert_eq!(Quantity::whole(3).canonical(), "3");
+        assert_eq!(quantity("1.5").rounded().canonical(), "2");
+        assert!(quantity("1Ki").exceeds(&quantity("1k")) && !quantity("1").exceeds(&quantity("1000m")));
     }
 
     #[test]

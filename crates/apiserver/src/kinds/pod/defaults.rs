@@ -169,15 +169,10 @@ fn default_requests(container: &mut Value) {
 fn admit(spec: &mut Value) {
     fill(spec, "serviceAccountName", "default");
     same_account(spec);
-    let (priority, class) = match text(spec, "priorityClassName") {
-        "system-node-critical" => (2_000_001_000, true),
-        "system-cluster-critical" => (2_000_000_000, true),
-        "" => (0, false),
-        _ => (0, true),
-    };
-    fill(spec, "priority", priority);
-    fill(spec, "preemptionPolicy", "PreemptLowerPriority");
-    if !class {
+    // The number behind a class is resolved when the pod is created.
+    if text(spec, "priorityClassName").is_empty() {
+        fill(spec, "priority", 0);
+        fill(spec, "preemptionPolicy", "PreemptLowerPriority");
         drop_key(spec, "priorityClassName");
     }
     for condition in ["not-ready", "unreachable"] {

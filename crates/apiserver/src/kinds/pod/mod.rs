@@ -12,5 +12,6 @@ mod update;
 mod volumes;
 
 pub use defaults::{default, default_template};
+pub use resources::qos_class;
 pub use spec::{TAINT_EFFECTS, check_template, validate_create};
-pub use update::{prepare_create, validate_ephemeral, validate_status, validate_update};
+pub use update::{prepare_create, prepare_update, validate_ephemeral, validate_status, validate_update};

@@ -20,6 +20,15 @@ pub fn prepare_create(pod: &mut Value) {
     set(pod, "status", json!({"phase": "Pending", "qosClass": class}));
 }
 
+/// What its class gave a Pod stays when a client leaves it out.
+pub fn prepare_update(old: &Value, pod: &mut Value) {
+    for key in ["priority", "preemptionPolicy"] {
+        if pod["spec"].is_object() && !present(&pod["spec"], key) {
+            copy_key(&old["spec"], &mut pod["spec"], key);
+        }
+    }
+}
+
 /// A changed Pod: images, deadlines, tolerations and gates, nothing else.
 pub fn validate_update(old: &Value, new: &Value, errors: &mut Errors) {
     spec::check_pod(new, errors);
