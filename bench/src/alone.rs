@@ -23,7 +23,7 @@ pub fn run(sizes: &[usize], churn: Duration) -> Result<()> {
     let mut lan = Lan::new(&["daymark"])?;
     let dir = tempfile::Builder::new().prefix("daymark-bench-").tempdir()?;
     let pins = Pins::new(dir.path());
-    let mut report = Report::new(false);
+    let mut report = Report::new(&[Product::Daymark], false);
     for size in sizes {
         one(&mut lan, dir.path(), &pins, &mut report, *size, churn)?;
         pins.clear();

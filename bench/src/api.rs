@@ -18,7 +18,12 @@ const PARALLEL: usize = 24;
 
 /// What is behind the API; all of it ends with this value.
 enum Server {
-    Kubernetes { etcd: Running, api: Running },
+    Kubernetes {
+        etcd: Running,
+        api: Running,
+    },
+    /// The embedded one in a process of its own.
+    Alone(Running),
     Embedded(#[allow(dead_code, reason = "held, not read")] Cluster),
 }
 
@@ -42,6 +47,18 @@ impl Api {
         );
         std::fs::write(&kubeconfig, text)?;
         Self::open(kubeconfig, "kube-apiserver + etcd", server)
+    }
+
+    /// The embedded server in a process of its own: no controllers, no nodes.
+    pub fn alone(dir: &Path) -> Result<Self> {
+        let server = crate::embedded::start(dir)?;
+        let kubeconfig = dir.join("kubeconfig");
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !kubeconfig.exists() {
+            ensure!(Instant::now() < deadline, "the embedded API server does not start; see its log");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Self::open(kubeconfig, "embedded API server", Server::Alone(server))
     }
 
     /// The embedded cluster's, without nodes of its own.
@@ -79,12 +96,20 @@ impl Api {
 
     /// Seconds of processor time that its processes have used, where they are ours to look at.
     pub fn cpu_seconds(&self) -> Result<Vec<(&'static str, f64)>> {
-        Ok(match &self.server {
-            Server::Kubernetes { etcd, api } => {
-                vec![("kube-apiserver", api.cpu_seconds()?), ("etcd", etcd.cpu_seconds()?)]
-            }
+        self.processes().into_iter().map(|(name, process)| Ok((name, process.cpu_seconds()?))).collect()
+    }
+
+    /// Resident memory of its processes in MiB, where they are ours to look at.
+    pub fn resident_mib(&self) -> Result<Vec<(&'static str, f64)>> {
+        self.processes().into_iter().map(|(name, process)| Ok((name, process.resident_mib()?))).collect()
+    }
+
+    fn processes(&self) -> Vec<(&'static str, &Running)> {
+        match &self.server {
+            Server::Kubernetes { etcd, api } => vec![("kube-apiserver", api), ("etcd", etcd)],
+            Server::Alone(server) => vec![("API server", server)],
             Server::Embedded(_) => Vec::new(),
-        })
+        }
     }
 
     /// One request; a body is a merge patch if the method is PATCH.
@@ -105,6 +130,20 @@ impl Api {
             }
         });
         self.runtime.block_on(made.buffer_unordered(PARALLEL).try_collect::<Vec<_>>()).map(drop)
+    }
+
+    /// Sends requests, many at a time, and returns the answers in their order.
+    pub fn send_all(&self, method: &str, requests: Vec<(String, Value)>) -> Result<Vec<Value>> {
+        use futures::{StreamExt, TryStreamExt};
+        let sent = futures::stream::iter(requests).map(|(path, body)| {
+            let client = self.client.clone();
+            async move { send(&client, method, &path, Some(&body)).await }
+        });
+        self.runtime.block_on(sent.buffered(PARALLEL).try_collect())
+    }
+
+    pub fn client(&self) -> (&kube::Client, &Runtime) {
+        (&self.client, &self.runtime)
     }
 
     /// Sends merge patches at a rate, as a change of one object each; returns how many were answered by a

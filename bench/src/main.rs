@@ -1,13 +1,16 @@
 //! Ratios of Daymark and kube-proxy to what traffic costs without them, on this machine.
 //!
-//! `daymark-bench [quick|large|full|embedded|agent|packets|up|pods]...`; without a word, quick. Needs root and `daymark` beside this
+//! `daymark-bench [quick|large|full|embedded|api|agent|packets|up|pods]...`; without a word, quick. Needs root and `daymark` beside this
 //! program. Everything runs in network namespaces of its own. How it is measured: bench/README.md.
 
 mod alone;
 mod api;
+mod apiserver;
 mod arms;
 mod cluster;
 mod dialer;
+mod embedded;
+mod fanout;
 mod feed;
 mod figures;
 mod lan;
@@ -36,6 +39,9 @@ fn main() -> Result<()> {
     if let ["dialer", cgroup] = words[..] {
         return dialer::main(cgroup);
     }
+    if let ["api-server", dir] = words[..] {
+        return embedded::main(std::path::Path::new(dir));
+    }
     if !room::is_inside() {
         std::process::exit(room::run_inside()?.code().unwrap_or(130));
     }
@@ -51,13 +57,14 @@ fn run(words: &[&str]) -> Result<()> {
             "large" => suite(large())?,
             "full" => suite(full())?,
             "embedded" => suite(Plan { embedded: true, rivals: Vec::new(), ..full() })?,
+            "api" => apiserver::run()?,
             "agent" => alone::run(&[1000, 10_000, 50_000], Duration::from_secs(20))?,
             "packets" => packets::run()?,
             "up" => timing::up()?,
             "pods" => timing::pods()?,
             unknown => {
                 bail!(
-                    "there is no benchmark {unknown:?}; there are quick, large, full, embedded, agent, up and pods"
+                    "there is no benchmark {unknown:?}; there are quick, large, full, embedded, api, agent, packets, up and pods"
                 )
             }
         }

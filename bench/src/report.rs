@@ -8,29 +8,40 @@ pub enum Product {
     Daymark,
     Nftables,
     Iptables,
+    Kubernetes,
 }
 
 impl Product {
-    /// As its node is named.
+    fn head(self) -> &'static str {
+        match self {
+            Product::Daymark => "Daymark",
+            Product::Nftables => "kube-proxy nftables",
+            Product::Iptables => "kube-proxy iptables",
+            Product::Kubernetes => "kube-apiserver + etcd",
+        }
+    }
+
+    /// As its node is named, if it has one.
     pub fn node(self) -> &'static str {
         match self {
             Product::Daymark => "daymark",
             Product::Nftables => "nftables",
             Product::Iptables => "iptables",
+            Product::Kubernetes => "kubernetes",
         }
     }
 }
 
-#[derive(Default)]
 pub struct Report {
+    columns: &'static [Product],
     /// There are no peers to compare with.
     alone: bool,
-    rows: Vec<(String, &'static str, [String; 3])>,
+    rows: Vec<(String, &'static str, Vec<String>)>,
 }
 
 impl Report {
-    pub fn new(alone: bool) -> Self {
-        Self { alone, ..Self::default() }
+    pub fn new(columns: &'static [Product], alone: bool) -> Self {
+        Self { columns, alone, rows: Vec::new() }
     }
 
     /// Puts a value into its row, which is made if it is not there, and says it at once.
@@ -38,16 +49,20 @@ impl Report {
         let value = value.to_string();
         eprintln!("  {figure}: {} {value}", product.node());
         let at = self.rows.iter().position(|(f, ..)| f == figure).unwrap_or_else(|| {
-            self.rows.push((figure.to_owned(), reach, Default::default()));
+            self.rows.push((figure.to_owned(), reach, vec![String::new(); self.columns.len()]));
             self.rows.len() - 1
         });
-        self.rows[at].2[product as usize] = value;
+        if let Some(column) = self.columns.iter().position(|c| *c == product) {
+            self.rows[at].2[column] = value;
+        }
     }
 
     /// As Markdown, so that it can be pasted.
     pub fn table(&self) -> String {
-        let head = ["figure", "to reach", "Daymark", "kube-proxy nftables", "kube-proxy iptables"];
-        let mut lines: Vec<Vec<String>> = vec![head.map(str::to_owned).to_vec()];
+        let heads = self.columns.iter().map(|product| product.head());
+        let head: Vec<String> = ["figure", "to reach"].into_iter().chain(heads).map(str::to_owned).collect();
+        let columns = head.len();
+        let mut lines: Vec<Vec<String>> = vec![head];
         for (figure, reach, values) in &self.rows {
             let mut line = vec![figure.clone(), (*reach).to_owned()];
             line.extend(values.iter().cloned());
@@ -57,7 +72,7 @@ impl Report {
             lines.push(line);
         }
         let widths: Vec<usize> =
-            (0..head.len()).map(|c| lines.iter().map(|l| l[c].chars().count()).max().unwrap_or(0)).collect();
+            (0..columns).map(|c| lines.iter().map(|l| l[c].chars().count()).max().unwrap_or(0)).collect();
         lines.insert(1, widths.iter().map(|w| "-".repeat(*w)).collect());
         let padded = |line: &Vec<String>| -> String {
             let cells = line.iter().zip(&widths).map(|(cell, width)| format!(" {cell:<width$} |"));

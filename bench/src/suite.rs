@@ -73,7 +73,7 @@ impl Suite {
             _ => Api::embedded(dir.path())?,
         };
         let pins = Pins::new(dir.path());
-        let report = Report::new(peers.is_none());
+        let report = Report::new(&[Product::Daymark, Product::Nftables, Product::Iptables], peers.is_none());
         let mut suite = Self {
             agent: None,
             pins,
