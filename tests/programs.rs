@@ -67,7 +67,8 @@ fn exec_and_logs_work_as_kubectl_users_expect() {
         let done = laptop.output(&["kubectl", "logs", "-f", "counter"]);
         check(done.status.success(), support::text(&done.stderr)).map(|()| support::text(&done.stdout))
     });
-    assert_eq!(followed, "line 1\nline 2\nline 3\n");
+    let status = laptop.kubectl("get pod counter -o jsonpath={.status}");
+    assert_eq!(followed, "line 1\nline 2\nline 3\n", "{status}");
     assert_eq!(laptop.kubectl("logs counter --tail=1"), "line 3\n");
 }
 

@@ -140,6 +140,20 @@ fn what_was_acknowledged_is_there_after_a_kill() {
     assert_eq!(laptop.kubectl("get configmap kept -o jsonpath={.data.a}"), "b");
 }
 
+#[test]
+fn watches_are_not_bounded_by_the_files_a_shell_allows() {
+    let laptop = Laptop::new();
+    let _cluster = laptop.up();
+    laptop.daymark(&["stop"]);
+    let start = format!("ulimit -Sn 1024 && exec {} start", env!("CARGO_BIN_EXE_daymark"));
+    laptop.run(&["sh", "-c", &start]);
+    let pid = pid_of(&laptop, "daemon");
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).expect("its limits");
+    let files = limits.lines().find(|l| l.starts_with("Max open files")).expect("of files");
+    let [.., soft, hard, _] = files.split_whitespace().collect::<Vec<_>>()[..] else { panic!("{files}") };
+    assert_eq!(soft, hard);
+}
+
 fn pid_of(laptop: &Laptop, process: &str) -> String {
     let status: serde_json::Value =
         serde_json::from_str(&laptop.daymark(&["status", "-o", "json"])).expect("JSON");

@@ -4,6 +4,7 @@ use daymark_apiserver::access::token::Key;
 use daymark_apiserver::{Config, Server};
 use daymark_control::{AddressRange, ControllersConfig, TokenSigner};
 use miette::{IntoDiagnostic, Report, Result, miette};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Cluster;
@@ -18,6 +19,9 @@ const NODE_PORTS: std::ops::RangeInclusive<u16> = 30000..=32767;
 pub async fn run(name: &str, readiness: Readiness) -> Result<()> {
     let cluster = Cluster::open(name)?;
     let _alive = process::claim(&cluster.paths.lock("daemon"))?;
+    if let Err(error) = allow_files() {
+        tracing::warn!(%error, "cannot raise the limit of open files; each watch takes one");
+    }
     match start(&cluster).await {
         Ok((server, controllers, stop)) => {
             readiness.ready();
@@ -28,6 +32,12 @@ pub async fn run(name: &str, readiness: Readiness) -> Result<()> {
             Err(why)
         }
     }
+}
+
+/// Every client's connection is a file, and a shell's usual 1,024 are for programs that use `select`.
+fn allow_files() -> nix::Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
 }
 
 type Controllers = tokio::task::JoinHandle<anyhow::Result<()>>;
