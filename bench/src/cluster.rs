@@ -22,7 +22,8 @@ pub struct Cluster {
 impl Cluster {
     /// Folders only; nothing runs yet.
     pub fn new() -> Result<Self> {
-        let dir = tempfile::Builder::new().prefix("daymark-bench-").tempdir()?;
+        // Inside the run's own folder, and short: sockets' paths end after 107 bytes.
+        let dir = tempfile::Builder::new().prefix("c").tempdir()?;
         Ok(Self { dir, name: format!("b{}", rand::random::<u16>()) })
     }
 

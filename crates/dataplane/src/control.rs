@@ -5,20 +5,22 @@
 //! skip generations and a skipped one would have the live parity. A run of operations of one kind is
 //! written in batches; the order between runs is kept.
 
+mod addresses;
 mod runs;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::Path;
 
-use daymark_model::Protocol;
-use daymark_plan::tables::{Frontend, FrontendKey, FrontendKind, Op, ServiceEntry, ServiceId, Slot, Tables};
+use daymark_plan::tables::{Frontend, FrontendKey, Op, ServiceEntry, ServiceId, Slot, Tables};
 use ipnet::IpNet;
 
 use crate::error::{ApplyError, Error, MapError};
 use crate::maglev::{self, MaglevTables};
 use crate::map::Map;
 use crate::{abi, encode};
+use addresses::Addresses;
+pub(crate) use addresses::is_external;
 use runs::{Run, next_run};
 
 /// What must be known of a service to change it.
@@ -56,13 +58,8 @@ pub(crate) struct Control {
     service_ips: Map<abi::Address, u32>,
     source_ranges: Map<abi::SourceRangeKey, u32>,
     live: BTreeMap<ServiceId, Live>,
-    /// Frontends on addresses that are not cluster IPs but belong to Services alone.
-    external: BTreeSet<FrontendKey>,
+    addresses: Addresses,
     ranges: BTreeMap<ServiceId, Vec<IpNet>>,
-}
-
-pub(crate) fn is_external(kind: FrontendKind) -> bool {
-    matches!(kind, FrontendKind::LoadBalancerIp | FrontendKind::ExternalIp)
 }
 
 fn address(ip: IpAddr) -> abi::Address {
@@ -85,7 +82,7 @@ impl Control {
             service_ips: Map::open(maps, "service_ips")?,
             source_ranges: Map::open(maps, "source_ranges")?,
             live: BTreeMap::new(),
-            external: BTreeSet::new(),
+            addresses: Addresses::default(),
             ranges: BTreeMap::new(),
         };
         let tables = control.read()?;
@@ -101,17 +98,12 @@ impl Control {
                 tables.frontends.insert(key, frontend);
             }
         })?;
-        self.external = tables
-            .frontends
-            .iter()
-            .filter(|(_, frontend)| is_external(frontend.kind))
-            .map(|(key, _)| *key)
-            .collect();
         self.service_ips.for_each(|ip, kind| {
             if kind == abi::KIND_CLUSTER_IP {
                 tables.cluster_ips.insert(abi::ip_from_words(ip.ip));
             }
         })?;
+        self.addresses = Addresses::of(&tables);
         tables.services = self.read_services()?;
         for key in self.source_ranges.keys()? {
             if let Some(range) = abi::network_from_words(key.prefix_bits.saturating_sub(32), key.ip) {
@@ -188,6 +180,7 @@ impl Control {
             Run::DeletedFrontends(run) => self.delete_frontends(run).map_err(|error| (0, error)),
             Run::ClusterIps(run) => {
                 let keys: Vec<_> = run.iter().copied().map(address).collect();
+                run.iter().for_each(|ip| self.addresses.add_cluster_ip(*ip));
                 self.service_ips.put_all(&keys, &vec![abi::KIND_CLUSTER_IP; keys.len()])
             }
             Run::One(op) => self.apply_one(op).map_err(|error| (0, error)),
@@ -198,7 +191,10 @@ impl Control {
         match op {
             Op::PutSourceRanges { id, ranges } => self.put_source_ranges(*id, ranges),
             Op::DeleteSourceRanges { id } => self.put_source_ranges(*id, &[]),
-            Op::DeleteClusterIp { ip } => self.service_ips.delete(&address(*ip)),
+            Op::DeleteClusterIp { ip } => {
+                self.addresses.remove_cluster_ip(*ip);
+                self.mark(*ip)
+            }
             Op::DeleteService { id } => self.delete_service(*id),
             // The others come in runs.
             Op::PutService { .. }
@@ -286,13 +282,9 @@ impl Control {
             Err((done, error)) => (done, Err((done, error))),
         };
         for (index, (key, frontend)) in run.iter().take(written).enumerate() {
-            let result = if is_external(frontend.kind) {
-                self.external.insert(**key);
-                self.service_ips.put(&address(key.ip), &encode::kind(frontend.kind))
-            } else {
-                self.forget_external(key)
-            };
-            result.map_err(|error| (index, error))?;
+            if self.addresses.put(key, frontend.kind) {
+                self.mark(key.ip).map_err(|error| (index, error))?;
+            }
         }
         written_all
     }
@@ -300,18 +292,20 @@ impl Control {
     fn delete_frontends(&mut self, run: &[&FrontendKey]) -> Result<(), MapError> {
         let keys: Vec<_> = run.iter().map(|key| encode::frontend_key(key)).collect();
         self.frontends.delete_all(&keys)?;
-        run.iter().try_for_each(|key| self.forget_external(key))
-    }
-
-    /// The last frontend of an external address gives the address up.
-    fn forget_external(&mut self, key: &FrontendKey) -> Result<(), MapError> {
-        let first = FrontendKey { ip: key.ip, port: 0, protocol: Protocol::Tcp };
-        if self.external.remove(key)
-            && self.external.range(first..).next().is_none_or(|other| other.ip != key.ip)
-        {
-            self.service_ips.delete(&address(key.ip))?;
+        for key in run {
+            if self.addresses.delete(key) {
+                self.mark(key.ip)?;
+            }
         }
         Ok(())
+    }
+
+    /// Tells the programs what an address is now.
+    fn mark(&mut self, ip: IpAddr) -> Result<(), MapError> {
+        match self.addresses.mark(ip) {
+            Some(kind) => self.service_ips.put(&address(ip), &encode::kind(kind)),
+            None => self.service_ips.delete(&address(ip)),
+        }
     }
 
     /// Adds before it deletes, so that no allowed client is shut out meanwhile.

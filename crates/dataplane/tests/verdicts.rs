@@ -9,7 +9,7 @@ use common::{entry, ip, key, service};
 use daymark_dataplane::DataPlane;
 use daymark_dataplane::PacketProgram::{Pod, Uplink};
 use daymark_model::Protocol::{Tcp, Udp};
-use daymark_plan::tables::FrontendKind::{ClusterIp, LoadBalancerIp, NodePort};
+use daymark_plan::tables::FrontendKind::{ClusterIp, ExternalIp, LoadBalancerIp, NodePort};
 use daymark_plan::tables::{Frontend, Op, ServiceEntry};
 
 #[test]
@@ -165,6 +165,28 @@ fn unserved_port_of_a_load_balancer_address_is_refused_until_the_address_is_give
     assert_eq!((action, describe(&frame).as_str()), (SENT, "tcp 192.0.2.200:81 > 192.0.2.1:4000 RA"));
     bench.plane.apply(&[Op::DeleteFrontend { key: key(Tcp, "192.0.2.200:80") }]).expect("applies");
     assert!(bench.is_untouched(Uplink, &other));
+}
+
+#[test]
+fn a_cluster_ip_stays_one_while_others_claim_it_and_after_them() {
+    let mut bench = Bench::new(&service(1, &[(ClusterIp, Tcp, "10.96.0.10:80")], &["+10.244.1.2:80"]));
+    let ip = "10.96.0.10".parse().expect("an address");
+    bench.plane.apply(&[Op::PutClusterIp { ip }]).expect("applies");
+    let is_known = |bench: &mut Bench| bench.plane.reload().expect("reads").cluster_ips.contains(&ip);
+    let claim = service(2, &[(ExternalIp, Tcp, "10.96.0.10:8000")], &["+10.244.1.3:80"]);
+    bench.plane.apply(&claim).expect("applies");
+    assert!(is_known(&mut bench), "while it is claimed");
+    bench.plane.apply(&[Op::DeleteFrontend { key: key(Tcp, "10.96.0.10:8000") }]).expect("applies");
+    assert!(is_known(&mut bench), "after the claim");
+
+    let other = tcp("192.0.2.1:4000", "10.96.0.10:81", "S", b"");
+    bench.plane.apply(&claim).expect("applies");
+    let gone = [Op::DeleteFrontend { key: key(Tcp, "10.96.0.10:80") }, Op::DeleteClusterIp { ip }];
+    bench.plane.apply(&gone).expect("applies");
+    assert!(!is_known(&mut bench));
+    let tables = bench.plane.reload().expect("reads");
+    assert!(tables.frontends.contains_key(&key(Tcp, "10.96.0.10:8000")), "the claim has the address now");
+    assert!(!bench.is_untouched(Uplink, &other), "and what it does not serve is refused");
 }
 
 #[test]

@@ -95,7 +95,7 @@ pub struct Up {
     #[arg(long)]
     pub no_egress: bool,
     /// Port of the API server on 127.0.0.1 and on the LAN [default: 6443]
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     pub api_port: Option<u16>,
     /// The IP families of nodes, pods and Services [default: ipv4]
     #[arg(long, value_enum)]

@@ -2,6 +2,9 @@
 
 use std::net::SocketAddr;
 
+use daymark_model::Protocol;
+use daymark_plan::tables::FrontendKind;
+
 use super::*;
 use crate::{Config, DataPlane, PacketProgram};
 use etherparse::PacketBuilder;

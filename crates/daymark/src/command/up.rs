@@ -135,17 +135,25 @@ fn greet(cluster: &Cluster, seconds: f64) {
     println!("  nodes       {}", nodes.join(", "));
     println!("  context     {}", crate::cluster::kubeconfig::context_name(&spec.name));
     if spec.controllers == Controllers::None {
-        println!(
-            "  controllers none; pods wait for a kube-controller-manager and a kube-scheduler of yours:"
-        );
-        for holder in [Holder::ControllerManager, Holder::Scheduler] {
-            let file = cluster.paths.kubeconfig(&holder.file());
-            println!("              {} --kubeconfig {}", holder.file(), file.display());
-        }
+        greet_their_owner(cluster);
     }
     println!("Next:");
     println!("  kubectl get nodes");
     println!("  kubectl create -f examples/deployment.yml -f examples/service-definition.yml");
     println!("  curl http://{}", std::net::SocketAddr::from((spec.node(1).ip(), 30008)));
     println!("  daymark status{name}");
+}
+
+/// What a control plane of the user's own is started with.
+fn greet_their_owner(cluster: &Cluster) {
+    let pki = cluster.paths.pki();
+    let command = |holder: Holder| {
+        let config = cluster.paths.kubeconfig(&holder.file());
+        println!("    {} --kubeconfig {} --bind-address 127.0.0.1", holder.file(), config.display());
+    };
+    println!("  controllers none; pods wait for a kube-controller-manager and a kube-scheduler of yours:");
+    command(Holder::ControllerManager);
+    println!("      --use-service-account-credentials --root-ca-file {}", pki.join("ca.crt").display());
+    println!("      --service-account-private-key-file {}", pki.join("sa.key").display());
+    command(Holder::Scheduler);
 }

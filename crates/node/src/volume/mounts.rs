@@ -32,7 +32,8 @@ pub fn container_mounts(
         mounts.push(Mount {
             source: source(volume, dir),
             sub_path,
-            target: wanted.mount_path.clone(),
+            // As the kubelet does with a relative path.
+            target: format!("/{}", wanted.mount_path.trim_start_matches('/')),
             read_only: wanted.read_only.unwrap_or(false) || made_of_objects(volume),
         });
     }

@@ -118,7 +118,7 @@ fn mounts_are_ordered_and_objects_are_read_only() {
     let mounts = json!([
         {"name": "e", "mountPath": "/data/cache/x", "subPathExpr": "$(POD)/s"},
         {"name": "v", "mountPath": "/etc/app.conf", "subPath": "a"},
-        {"name": "e", "mountPath": "/data"},
+        {"name": "e", "mountPath": "data"},
     ]);
     let p = pod(json!([{"name": "v", "configMap": {"name": "cm"}}, {"name": "e", "emptyDir": {}}]), mounts);
     let c = &p.spec.as_ref().expect("spec").containers[0];
