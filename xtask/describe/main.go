@@ -10,9 +10,10 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"maps"
 	"os"
 	"path/filepath"
-	"sort"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -53,7 +54,7 @@ func main() {
 	out := bufio.NewWriter(os.Stdout)
 	defer out.Flush()
 	fmt.Fprint(out, head)
-	for _, name := range sorted(found) {
+	for _, name := range slices.Sorted(maps.Keys(found)) {
 		fmt.Fprintln(out, strings.Join(found[name], "\n"))
 	}
 }
@@ -91,7 +92,7 @@ func describe(name string, fn *ast.FuncDecl) []string {
 			fields[unquote(pair.Key)] = values(field) + text(field, "Description")
 		}
 	}
-	for _, field := range sorted(fields) {
+	for _, field := range slices.Sorted(maps.Keys(fields)) {
 		if fields[field] != "" {
 			lines = append(lines, field+fields[field])
 		}
@@ -185,15 +186,6 @@ func unquote(e ast.Expr) string {
 	value, err := strconv.Unquote(lit.Value)
 	check(err)
 	return value
-}
-
-func sorted[T any](m map[string]T) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	sort.Strings(keys)
-	return keys
 }
 
 func check(err error) {

@@ -10,11 +10,11 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
-	"sort"
 	"strconv"
 	"strings"
 )
@@ -77,7 +77,7 @@ func main() {
 		}
 		fmt.Fprintf(out, "G %s %s %s\n", dash(s[1]), filepath.Base(s[0]), short(path))
 		p := load(path)
-		for _, name := range sorted(p.types) {
+		for _, name := range slices.Sorted(maps.Keys(p.types)) {
 			if isKind(p.types[name]) {
 				reach(path + "." + name)
 			}
@@ -93,7 +93,7 @@ func main() {
 		todo = todo[1:]
 		lines[id] = describe(id)
 	}
-	for _, id := range sorted(lines) {
+	for _, id := range slices.Sorted(maps.Keys(lines)) {
 		fmt.Fprintln(out, strings.Join(lines[id], "\n"))
 	}
 }
@@ -103,15 +103,6 @@ func dash(s string) string {
 		return "-"
 	}
 	return s
-}
-
-func sorted[T any](m map[string]T) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	sort.Strings(keys)
-	return keys
 }
 
 // short turns an import path into the prefix of type names: core.v1, meta.v1.
