@@ -16,6 +16,9 @@ use crate::space::{Running, Space, run};
 /// How many requests are under way at once while objects are made.
 const PARALLEL: usize = 24;
 
+/// Of kube-apiserver's administrator.
+pub const TOKEN: &str = "secret";
+
 /// What is behind the API; all of it ends with this value.
 enum Server {
     Kubernetes {
@@ -29,6 +32,7 @@ enum Server {
 
 pub struct Api {
     client: kube::Client,
+    pub config: kube::Config,
     runtime: Runtime,
     /// Of an administrator, good on every node.
     pub kubeconfig: PathBuf,
@@ -43,7 +47,7 @@ impl Api {
         let server = kube_apiserver(peers, dir)?;
         let kubeconfig = dir.join("kubeconfig");
         let text = format!(
-            "apiVersion: v1\nkind: Config\nclusters: [{{name: b, cluster: {{server: 'https://{HOST_IP}:6443', insecure-skip-tls-verify: true}}}}]\nusers: [{{name: b, user: {{token: secret}}}}]\ncontexts: [{{name: b, context: {{cluster: b, user: b}}}}]\ncurrent-context: b\n"
+            "apiVersion: v1\nkind: Config\nclusters: [{{name: b, cluster: {{server: 'https://{HOST_IP}:6443', insecure-skip-tls-verify: true}}}}]\nusers: [{{name: b, user: {{token: {TOKEN}}}}}]\ncontexts: [{{name: b, context: {{cluster: b, user: b}}}}]\ncurrent-context: b\n"
         );
         std::fs::write(&kubeconfig, text)?;
         Self::open(kubeconfig, "kube-apiserver + etcd", server)
@@ -78,14 +82,14 @@ impl Api {
 
     fn open(kubeconfig: PathBuf, name: &'static str, server: Server) -> Result<Self> {
         let runtime = Runtime::new()?;
-        let client = runtime.block_on(async {
+        let (client, config) = runtime.block_on(async {
             let read = Kubeconfig::read_from(&kubeconfig)?;
             let mut config =
                 kube::Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await?;
             config.proxy_url = None;
-            Ok::<_, anyhow::Error>(kube::Client::try_from(config)?)
+            Ok::<_, anyhow::Error>((kube::Client::try_from(config.clone())?, config))
         })?;
-        let api = Self { client, runtime, kubeconfig, name, server };
+        let api = Self { client, config, runtime, kubeconfig, name, server };
         let deadline = Instant::now() + Duration::from_secs(90);
         while let Err(why) = api.send("GET", "/api/v1/namespaces/default", None) {
             ensure!(Instant::now() < deadline, "the API server does not come up: {why:#}");
@@ -195,7 +199,7 @@ fn kube_apiserver(peers: &Path, dir: &Path) -> Result<Server> {
     let host = Space::own()?;
     let path = |name: &str| dir.join(name).display().to_string();
     run(Command::new("openssl").args(["genrsa", "-out", &path("sa.key"), "2048"]))?;
-    std::fs::write(dir.join("tokens.csv"), "secret,admin,admin,\"system:masters\"\n")?;
+    std::fs::write(dir.join("tokens.csv"), format!("{TOKEN},admin,admin,\"system:masters\"\n"))?;
     let etcd = host.start(
         Command::new(peers.join("etcd")).args([
             "--data-dir",

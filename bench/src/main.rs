@@ -1,6 +1,6 @@
 //! Ratios of Daymark and kube-proxy to what traffic costs without them, on this machine.
 //!
-//! `daymark-bench [quick|large|full|embedded|api|agent|packets|up|pods]...`; without a word, quick. Needs root and `daymark` beside this
+//! `daymark-bench [quick|large|full|embedded|api|fanout|agent|packets|up|pods]...`; without a word, quick. Needs root and `daymark` beside this
 //! program. Everything runs in network namespaces of its own. How it is measured: bench/README.md.
 
 mod alone;
@@ -58,13 +58,14 @@ fn run(words: &[&str]) -> Result<()> {
             "full" => suite(full())?,
             "embedded" => suite(Plan { embedded: true, rivals: Vec::new(), ..full() })?,
             "api" => apiserver::run()?,
+            "fanout" => apiserver::run_fan_out()?,
             "agent" => alone::run(&[1000, 10_000, 50_000], Duration::from_secs(20))?,
             "packets" => packets::run()?,
             "up" => timing::up()?,
             "pods" => timing::pods()?,
             unknown => {
                 bail!(
-                    "there is no benchmark {unknown:?}; there are quick, large, full, embedded, api, agent, packets, up and pods"
+                    "there is no benchmark {unknown:?}; there are quick, large, full, embedded, api, fanout, agent, packets, up and pods"
                 )
             }
         }
