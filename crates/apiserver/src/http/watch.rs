@@ -3,6 +3,7 @@
 //! The stream is pulled: nothing is read from the store before the client has taken what was sent, so
 //! a slow client costs no memory. One that falls behind what the store remembers gets a 410 and ends.
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,8 +13,8 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use rand::Rng;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep_until};
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::request::{Query, Target};
 use super::respond::{self, Body, Format, Shape};
@@ -87,14 +88,15 @@ pub async fn respond(
         Err((_, e)) => return Err(e),
     };
     let (renderer, first) = first;
-    let now = Instant::now();
+    let deadline = Instant::now() + options.timeout;
     let state = State {
         renderer,
         watcher,
         first: (!first.is_empty()).then(|| Bytes::from(first)),
-        bookmark_at: options.bookmarks.then(|| now + BOOKMARK_EVERY),
-        deadline: now + options.timeout,
-        shutdown,
+        bookmarks: options.bookmarks,
+        alarm: Box::pin(sleep_until(alarm(options.bookmarks, deadline))),
+        deadline,
+        shutdown: Box::pin(shutdown.cancelled_owned()),
         ended: false,
     };
     let frames = futures::stream::unfold(state, |mut state| async move {
@@ -160,14 +162,21 @@ async fn begin(
     Ok(((renderer, out), watcher))
 }
 
+/// What is waited for besides events is made once, not for each event: a write wakes every watcher.
 struct State {
     renderer: Renderer,
     watcher: Watcher,
     first: Option<Bytes>,
-    bookmark_at: Option<Instant>,
+    bookmarks: bool,
+    /// The next bookmark, or the end.
+    alarm: Pin<Box<Sleep>>,
     deadline: Instant,
-    shutdown: CancellationToken,
+    shutdown: Pin<Box<WaitForCancellationFutureOwned>>,
     ended: bool,
+}
+
+fn alarm(bookmarks: bool, deadline: Instant) -> Instant {
+    if bookmarks { deadline.min(Instant::now() + BOOKMARK_EVERY) } else { deadline }
 }
 
 impl State {
@@ -177,16 +186,17 @@ impl State {
             return Some(first);
         }
         while !self.ended {
-            let bookmark_at = self.bookmark_at.unwrap_or(self.deadline);
             let batch = tokio::select! {
                 biased;
-                () = self.shutdown.cancelled() => return None,
-                () = sleep_until(self.deadline) => return None,
-                batch = self.watcher.next() => batch,
-                () = sleep_until(bookmark_at) => {
-                    self.bookmark_at = Some(Instant::now() + BOOKMARK_EVERY);
+                () = self.shutdown.as_mut() => return None,
+                () = self.alarm.as_mut() => {
+                    if Instant::now() >= self.deadline {
+                        return None;
+                    }
+                    self.alarm.as_mut().reset(alarm(self.bookmarks, self.deadline));
                     self.watcher.ready().await
                 }
+                batch = self.watcher.next() => batch,
             };
             let mut out = Vec::new();
             match batch {
