@@ -95,6 +95,13 @@ impl Asked<'_> {
     }
 }
 
+/// The answer or the refusal, with what the client is warned of.
+fn warned(answer: Result<Response<Body>, ApiError>, call: &Call) -> Response<Body> {
+    let mut response = answer.unwrap_or_else(|e| respond::error(&e));
+    respond::warn(&mut response, &call.warnings);
+    response
+}
+
 fn check_verb(verb: Verb, target: &Target) -> Result<(), ApiError> {
     let resource = &target.resource;
     let spread = resource.namespaced && target.namespace.is_empty();
@@ -150,7 +157,7 @@ impl Asked<'_> {
             "" | "status" | "ephemeralcontainers" => self.app.registry.get(&self.target)?,
             _ => return Err(wrong_method()),
         };
-        Ok(self.object(200, &value, &[]))
+        Ok(self.object(200, &value))
     }
 
     async fn list(&self) -> Result<Response<Body>, ApiError> {
@@ -162,46 +169,47 @@ impl Asked<'_> {
     async fn create(&self, body: &[u8]) -> Result<Response<Body>, ApiError> {
         let (value, duplicates) = self.decode(body)?;
         let mut call = self.call("CreateOptions")?;
+        let answer = self.created(value, &duplicates, &mut call).await;
+        Ok(warned(answer, &call))
+    }
+
+    async fn created(
+        &self,
+        value: Value,
+        duplicates: &[String],
+        call: &mut Call,
+    ) -> Result<Response<Body>, ApiError> {
         let (registry, target) = (&self.app.registry, &self.target);
         let sub = target.subresource.as_str();
-        match (self.resource().plural, sub) {
+        let answer = match (self.resource().plural, sub) {
             (plural, "") if review::is_review(plural) => {
-                let answer = registry.review(target, self.identity, value, &duplicates, &mut call)?;
-                Ok(respond::value(201, &answer, self.format))
+                registry.review(target, self.identity, value, duplicates, call)?
             }
             ("pods", "binding") | ("bindings", "") => {
-                let answer = registry.bind(&bound_pod(target, &value)?, &value, &mut call).await?;
-                Ok(respond::value(201, &answer, self.format))
+                registry.bind(&bound_pod(target, &value)?, &value, call).await?
             }
-            ("pods", "eviction") => {
-                let answer = registry.evict(target, &value, &call).await?;
-                Ok(respond::value(201, &answer, self.format))
-            }
-            ("serviceaccounts", "token") => {
-                let answer = registry.request_token(target, value, &duplicates, &mut call)?;
-                let mut response = respond::value(201, &answer, self.format);
-                respond::warn(&mut response, &call.warnings);
-                Ok(response)
-            }
+            ("pods", "eviction") => registry.evict(target, &value, call).await?,
+            ("serviceaccounts", "token") => registry.request_token(target, value, duplicates, call)?,
             (_, "") => {
-                let created = registry.create(target, value, &duplicates, &mut call).await?;
-                Ok(self.object(201, &created, &call.warnings))
+                let created = registry.create(target, value, duplicates, call).await?;
+                return Ok(self.object(201, &created));
             }
-            _ => Err(wrong_method()),
-        }
+            _ => return Err(wrong_method()),
+        };
+        Ok(respond::value(201, &answer, self.format))
     }
 
     async fn update(&self, body: &[u8]) -> Result<Response<Body>, ApiError> {
         let (value, duplicates) = self.decode(body)?;
         let mut call = self.call("UpdateOptions")?;
         let written = match self.target.subresource.as_str() {
-            "scale" => self.app.registry.update_scale(&self.target, &value, &mut call).await?,
+            "scale" => self.app.registry.update_scale(&self.target, &value, &mut call).await,
             sub => {
                 self.check_writable(sub)?;
-                self.app.registry.update(&self.target, value, &duplicates, &mut call).await?
+                self.app.registry.update(&self.target, value, &duplicates, &mut call).await
             }
         };
-        Ok(self.written(&written, &call.warnings))
+        Ok(warned(written.map(|written| self.written(&written)), &call))
     }
 
     async fn patch(&self, bytes: Bytes) -> Result<Response<Body>, ApiError> {
@@ -211,13 +219,13 @@ impl Asked<'_> {
         let mut call = self.call("PatchOptions")?;
         let patch = Patch { kind, body: bytes, force };
         let written = match self.target.subresource.as_str() {
-            "scale" => self.app.registry.patch_scale(&self.target, &patch, &mut call).await?,
+            "scale" => self.app.registry.patch_scale(&self.target, &patch, &mut call).await,
             sub => {
                 self.check_writable(sub)?;
-                self.app.registry.patch(&self.target, &patch, &mut call).await?
+                self.app.registry.patch(&self.target, &patch, &mut call).await
             }
         };
-        Ok(self.written(&written, &call.warnings))
+        Ok(warned(written.map(|written| self.written(&written)), &call))
     }
 
     fn check_writable(&self, sub: &str) -> Result<(), ApiError> {
@@ -258,7 +266,7 @@ impl Asked<'_> {
         if answer["kind"] == "Status" {
             return Ok(respond::value(200, &answer, self.format));
         }
-        Ok(self.object(200, &answer, &[]))
+        Ok(self.object(200, &answer))
     }
 
     async fn delete_collection(&self, body: &[u8]) -> Result<Response<Body>, ApiError> {
@@ -278,26 +286,24 @@ impl Asked<'_> {
         self.listed(listed)
     }
 
-    fn written(&self, written: &Written, warnings: &[String]) -> Response<Body> {
+    fn written(&self, written: &Written) -> Response<Body> {
         let code = if written.created { 201 } else { 200 };
         if self.target.subresource == "scale" {
             return respond::value(code, &written.object, self.format);
         }
-        self.object(code, &written.object, warnings)
+        self.object(code, &written.object)
     }
 
     /// One object in the shape that was asked for.
-    fn object(&self, code: u16, value: &Value, warnings: &[String]) -> Response<Body> {
-        let mut response = match self.format.shape {
+    fn object(&self, code: u16, value: &Value) -> Response<Body> {
+        match self.format.shape {
             Shape::Plain => respond::value(code, value, self.format),
             Shape::Partial => respond::value(code, &watch::partial(value), self.format),
             Shape::Table => {
                 let meta = json!({"resourceVersion": object::resource_version(value)});
                 respond::value(code, &self.table(&[value], meta), self.format)
             }
-        };
-        respond::warn(&mut response, warnings);
-        response
+        }
     }
 
     fn table(&self, items: &[&Value], meta: Value) -> Value {

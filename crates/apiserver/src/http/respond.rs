@@ -1,10 +1,11 @@
 //! Responses: what the client accepts, and objects, lists, tables and errors in that form.
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue, WARNING};
+use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, WARNING};
 use http::{HeaderMap, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
+use hyper::body::Body as _;
 use serde_json::Value;
 
 use crate::error::ApiError;
@@ -101,6 +102,22 @@ pub fn bytes(code: u16, media_type: &'static str, body: impl Into<Bytes>) -> Res
     response
 }
 
+/// The answer to HEAD: that of GET without its body, which hyper would send over HTTP/2.
+pub fn head(response: Response<Body>) -> Response<Body> {
+    let (mut parts, body) = response.into_parts();
+    if let Some(length) = body.size_hint().exact().filter(|length| *length > 0) {
+        parts.headers.entry(CONTENT_LENGTH).or_insert(length.into());
+    }
+    Response::from_parts(parts, full(""))
+}
+
+/// 204: there is no body.
+pub fn nothing() -> Response<Body> {
+    let mut response = Response::new(full(""));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}
+
 pub fn text(code: u16, body: impl Into<Bytes>) -> Response<Body> {
     let mut response = bytes(code, "text/plain; charset=utf-8", body);
     response.headers_mut().insert("x-content-type-options", HeaderValue::from_static("nosniff"));
@@ -117,11 +134,30 @@ pub fn error(error: &ApiError) -> Response<Body> {
     response
 }
 
-/// Adds a `Warning: 299` header for each message.
+/// The letters of all warnings of an answer; if they are more, each is cut to `MOST_OF_ONE`.
+const MOST_OF_ALL: usize = 4 << 10;
+const MOST_OF_ONE: usize = 256;
+
+/// Adds a `Warning: 299` header for each message, once.
 pub fn warn(response: &mut Response<Body>, warnings: &[impl AsRef<str>]) {
-    for warning in warnings {
-        let quoted = warning.as_ref().replace('\\', "\\\\").replace('"', "\\\"");
-        let quoted: String = quoted.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let mut told: Vec<&str> = Vec::new();
+    for warning in warnings.iter().map(AsRef::as_ref).filter(|warning| !warning.is_empty()) {
+        if !told.contains(&warning) {
+            told.push(warning);
+        }
+    }
+    let length = |warning: &str| warning.chars().count();
+    let cut = told.iter().map(|warning| length(warning)).sum::<usize>() > MOST_OF_ALL;
+    let mut letters = 0;
+    for warning in told {
+        if letters >= MOST_OF_ALL {
+            return;
+        }
+        let most = if cut { MOST_OF_ONE } else { usize::MAX };
+        letters += length(warning).min(most);
+        let plain: String =
+            warning.chars().take(most).map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let quoted = plain.replace('\\', "\\\\").replace('"', "\\\"");
         if let Ok(header) = HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes()) {
             response.headers_mut().append(WARNING, header);
         }
@@ -170,5 +206,19 @@ mod tests {
         let mut response = text(200, "ok");
         warn(&mut response, &["unknown field \"spec.x\"".to_owned()]);
         assert_eq!(response.headers()[WARNING], "299 - \"unknown field \\\"spec.x\\\"\"");
+    }
+
+    #[test]
+    fn warnings_are_told_once_and_do_not_fill_the_head() {
+        let told = |warnings: &[String]| {
+            let mut response = text(200, "ok");
+            warn(&mut response, warnings);
+            let all = response.headers().get_all(WARNING).iter();
+            all.map(|v| v.len() - "299 - \"\"".len()).collect::<Vec<_>>()
+        };
+        assert_eq!(told(&["a".into(), "bb".into(), "a".into()]), [1, 2]);
+        let many: Vec<String> = (0..100).map(|n| format!("{n:0>300}")).collect();
+        assert_eq!(told(&many[..13]), [300; 13]);
+        assert_eq!(told(&many), [256; 16]);
     }
 }

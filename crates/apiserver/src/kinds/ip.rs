@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use super::format::Complaints;
 
 /// The text without the leading zeros of its decimal parts: how older, sloppier parsers read it.
-fn without_leading_zeros(text: &str) -> String {
+pub fn without_leading_zeros(text: &str) -> String {
     let parts: Vec<&str> = text
         .split('.')
         .map(|part| {
@@ -18,7 +18,8 @@ fn without_leading_zeros(text: &str) -> String {
     parts.join(".")
 }
 
-fn is_mapped(ip: IpAddr) -> bool {
+/// Whether it is an IPv4 address written as an IPv6 one.
+pub fn is_mapped(ip: IpAddr) -> bool {
     matches!(ip, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some())
 }
 
@@ -31,6 +32,14 @@ pub fn address(text: &str) -> Complaints {
         Err(_) => "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
     };
     vec![complaint.to_owned()]
+}
+
+/// A valid address written as everybody writes it.
+pub fn canonical(text: &str) -> Complaints {
+    match text.parse::<IpAddr>() {
+        Ok(ip) if ip.to_string() != text => vec![format!("must be in canonical form (\"{ip}\")")],
+        _ => Vec::new(),
+    }
 }
 
 /// A CIDR without bits beyond its prefix.

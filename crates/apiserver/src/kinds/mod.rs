@@ -32,10 +32,12 @@ pub mod testing;
 mod tests;
 mod traffic;
 pub(crate) mod value;
+mod warnings;
 
 pub use facts::is_built_in;
 pub use pod::qos_class;
 pub use service::{Allocator, AllocatorConfig, Reservation};
+pub use warnings::of as warnings;
 
 use serde_json::Value;
 

@@ -148,7 +148,10 @@ fn check_slice_address(address: &str, family: &str, list: &Path, i: usize, error
     let path = list.index(i);
     match family {
         "IPv4" | "IPv6" => {
-            let complaints = ip::address(address);
+            let mut complaints = ip::address(address);
+            if family == "IPv6" && complaints.is_empty() {
+                complaints = ip::canonical(address);
+            }
             errors.invalid_each(&path, address, &complaints);
             if !complaints.is_empty() {
                 return;

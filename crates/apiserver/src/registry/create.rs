@@ -59,7 +59,7 @@ impl Registry {
         self.create_once(target, body, call).await
     }
 
-    async fn create_once(&self, target: &Target, mut new: Value, call: &Call) -> Result<Value, ApiError> {
+    async fn create_once(&self, target: &Target, mut new: Value, call: &mut Call) -> Result<Value, ApiError> {
         let resource = &target.resource;
         lifecycle::begin(&mut new, call);
         let name = text(&new, "/metadata/name").to_owned();
@@ -79,6 +79,7 @@ impl Registry {
         // Validated first with what the client gave, so that a mistake is told before a shortage.
         let allocation = self.allocate(resource, None, &mut new)?;
         kinds::validate_create(resource, &new)?;
+        call.warnings.extend(kinds::warnings(resource, "", None, &new));
         schema().normalise(resource.gvk(), &mut new);
         let created = self.insert(&target, new, call).await?;
         if !call.dry_run {

@@ -164,7 +164,7 @@ impl Registry {
         Err(conflict(target))
     }
 
-    async fn apply_new(&self, target: &Target, mut new: Value, call: &Call) -> Result<Value, ApiError> {
+    async fn apply_new(&self, target: &Target, mut new: Value, call: &mut Call) -> Result<Value, ApiError> {
         let resource = &target.resource;
         lifecycle::begin(&mut new, call);
         self.check_namespace(target, &target.name)?;
@@ -177,6 +177,7 @@ impl Registry {
         kinds::prepare_create(resource, &mut new);
         let allocation = self.allocate(resource, None, &mut new)?;
         kinds::validate_create(resource, &new)?;
+        call.warnings.extend(kinds::warnings(resource, "", None, &new));
         schema().normalise(resource.gvk(), &mut new);
         let created = self.insert(target, new, call).await?;
         if !call.dry_run {
@@ -192,7 +193,9 @@ impl Registry {
         call: &mut Call,
         mut change: impl FnMut(&Value, &mut Call) -> Result<(Value, Tracking), ApiError>,
     ) -> Result<Value, ApiError> {
+        let before = call.warnings.len();
         for _ in 0..ATTEMPTS {
+            call.warnings.truncate(before);
             let (stored, old) = self.read(target)?;
             let (new, tracking) = change(&old, call)?;
             match self.replace(target, &stored, &old, new, tracking, call).await {
@@ -212,7 +215,7 @@ impl Registry {
         old: &Value,
         mut new: Value,
         tracking: Tracking,
-        call: &Call,
+        call: &mut Call,
     ) -> Result<Value, StoreOr> {
         let resource = &target.resource;
         lifecycle::keep_identity(target, old, &mut new)?;
@@ -230,6 +233,7 @@ impl Registry {
         kinds::prepare_update(resource, &target.subresource, old, &mut new);
         lifecycle::check_finalizers(target, old, &new)?;
         kinds::validate_update(resource, &target.subresource, old, &new)?;
+        call.warnings.extend(kinds::warnings(resource, &target.subresource, Some(old), &new));
         schema().normalise(resource.gvk(), &mut new);
         let mut new = stamp(resource, new);
         if new == *old {

@@ -3,7 +3,9 @@
 
 use serde_json::{Value, json};
 
-use crate::kinds::value::{at, drop_key, fill, fill_number, is_empty, items_mut, list, object, text, truth};
+use crate::kinds::value::{
+    at, drop_key, fill, fill_number, int, is_empty, items_mut, list, object, set, text, truth,
+};
 
 const CONTAINERS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
 const PROBES: [&str; 3] = ["livenessProbe", "readinessProbe", "startupProbe"];
@@ -15,6 +17,9 @@ const TOKEN_SECONDS: i64 = 3600;
 pub fn default(pod: &mut Value) {
     let Some(spec) = pod.get_mut("spec").filter(|s| s.is_object()) else { return };
     default_spec(spec);
+    if int(spec, "terminationGracePeriodSeconds") < 0 {
+        set(spec, "terminationGracePeriodSeconds", 1);
+    }
     for field in ["containers", "initContainers"] {
         for container in items_mut(spec, field) {
             default_requests(container);

@@ -156,6 +156,8 @@ fn check_downward(source: &Value, path: &Path, errors: &mut Errors) {
 
 fn check_projected(source: &Value, path: &Path, errors: &mut Errors) {
     check_mode(source, "defaultMode", path, errors);
+    check_files_differ(source, path, errors);
+    let volume = path;
     for (i, part) in list(source, "sources").iter().enumerate() {
         let path = path.child("sources").index(i);
         for kind in ["secret", "configMap"] {
@@ -170,6 +172,7 @@ fn check_projected(source: &Value, path: &Path, errors: &mut Errors) {
             check_downward(part, &path.child("downwardAPI"), errors);
         }
         if let Some(token) = at(part, "serviceAccountToken") {
+            check_inside(text(token, "path"), &volume.child("path"), errors);
             let (path, seconds) = (path.child("serviceAccountToken"), int(token, "expirationSeconds"));
             if seconds < 600 {
                 errors.invalid(
@@ -180,6 +183,22 @@ fn check_projected(source: &Value, path: &Path, errors: &mut Errors) {
             }
             if text(token, "path").is_empty() {
                 errors.required(&path.child("path"), "");
+            }
+        }
+    }
+}
+
+/// Two sources of one volume may not give the same file.
+fn check_files_differ(source: &Value, path: &Path, errors: &mut Errors) {
+    let mut seen: Vec<&str> = Vec::new();
+    for part in list(source, "sources") {
+        for kind in ["secret", "configMap", "downwardAPI"] {
+            for file in list(&part[kind], "items").iter().map(|item| text(item, "path")) {
+                if seen.contains(&file) {
+                    let shown = if kind == "downwardAPI" { file } else { text(&part[kind], "name") };
+                    errors.invalid(path, shown, "conflicting duplicate paths");
+                }
+                seen.extend((!file.is_empty()).then_some(file));
             }
         }
     }
