@@ -63,6 +63,8 @@ fn exec_and_logs_work_as_kubectl_users_expect() {
     let tty = laptop.run(&["script", "-qec", "kubectl exec -it toolbox -- busybox tty", "/dev/null"]);
     assert!(tty.contains("/dev/pts/"), "{tty}");
     laptop.apply("apiVersion: v1\nkind: Pod\nmetadata: {name: counter}\nspec:\n  restartPolicy: Never\n  containers:\n  - name: c\n    image: example/toolbox:debian\n    imagePullPolicy: Never\n    command: [busybox, sh, -c, 'for i in 1 2 3; do echo line $i; busybox sleep 0.2; done']\n");
+    // Of a pod without a node there is no log, and kubectl ends with nothing, as on any cluster.
+    laptop.kubectl("wait --for=jsonpath={.spec.nodeName} pod/counter --timeout=60s");
     let followed = eventually("the log", || {
         let done = laptop.output(&["kubectl", "logs", "-f", "counter"]);
         check(done.status.success(), support::text(&done.stderr)).map(|()| support::text(&done.stdout))

@@ -3,6 +3,10 @@
 
 mod support;
 
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use support::{Client, Cluster};
 
@@ -277,4 +281,24 @@ async fn scale_and_eviction() {
     assert_eq!(api.get(&format!("{PODS}/p")).await.code, 404);
     let gone = api.patch(&format!("{PODS}/p/ephemeralcontainers"), "merge", &json!({})).await;
     assert_eq!(gone.code, 404);
+}
+
+#[tokio::test]
+async fn head_is_get_without_a_body() {
+    let cluster = Cluster::start().await;
+    let io = TokioIo::new(cluster.admin.raw().await);
+    let (mut over_2, connection) = http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    tokio::spawn(connection);
+    for path in ["/version", "/openapi/v3", "/api/v1/namespaces/default", "/api/v1/namespaces/none"] {
+        let full = cluster.admin.get(path).await;
+        let request =
+            http::Request::head(format!("https://test{path}")).body(Full::<Bytes>::default()).unwrap();
+        let answer = over_2.send_request(request).await.unwrap();
+        assert_eq!(answer.status(), full.code, "{path}");
+        assert_eq!(answer.headers()["content-length"], full.headers["content-length"], "{path}");
+        let body = answer.into_body().collect().await.expect(path).to_bytes();
+        assert!(body.is_empty(), "{path}");
+        let over_1 = cluster.admin.call(http::Method::HEAD, path, &[], Bytes::new()).await;
+        assert_eq!(over_1.headers["content-length"], full.headers["content-length"], "{path}");
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Method, Request, Response};
 use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
 
@@ -40,7 +40,7 @@ pub async fn respond(app: &App, identity: &Arc<Identity>, request: Request<Incom
         }
     };
     tracing::debug!(%method, path, user = identity.user, code = response.status().as_u16(), "answered");
-    response
+    if method == Method::HEAD { respond::head(response) } else { response }
 }
 
 async fn answer(

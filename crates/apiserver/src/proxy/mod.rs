@@ -92,13 +92,14 @@ pub async fn handle(
     {
         return Err(wrong_method());
     }
+    let path = location::of_pod(target, &pod, query)?;
     if node.is_empty() {
         if !streams {
-            return Ok(respond::text(200, ""));
+            // Nothing to show before it is scheduled, whether or not the client follows.
+            return Ok(respond::nothing());
         }
         return Err(ApiError::bad_request(format!("pod {} does not have a host assigned", target.name)));
     }
-    let path = location::of_pod(target, &pod, query)?;
     if streams && !request.headers().contains_key(http::header::UPGRADE) {
         return Err(ApiError::bad_request("Upgrade request required"));
     }
