@@ -39,7 +39,7 @@ pub fn handle(app: &App, request: &Request<Incoming>) -> Result<Response<Body>, 
         ["openid", "v1", "jwks"] => {
             Ok(keys_document("application/jwk-set+json", &app.registry.issuer().key.jwks()))
         }
-        ["openapi", "v2"] => Ok(openapi_v2(request.headers())),
+        ["openapi", "v2"] => openapi_v2(app, request.headers()),
         ["openapi", "v3"] => {
             Ok(respond::value(200, &openapi::index(&app.registry.catalog.now()), Format::JSON))
         }
@@ -88,35 +88,57 @@ fn cached(document: Value, headers: &HeaderMap) -> Result<Response<Body>, ApiErr
     Ok(with_etag(&digest, respond::bytes(200, media_type, body), headers))
 }
 
-/// Nothing is described in this old form; clients that ask for it find no kinds, and go on without.
-fn openapi_v2(headers: &HeaderMap) -> Response<Body> {
-    let protobuf = headers.get_all(ACCEPT).iter().any(|v| v.to_str().is_ok_and(|v| v.contains("protobuf")));
-    if protobuf {
-        // `Document{swagger: "2.0"}` of gnostic's openapi_v2.
-        return respond::bytes(
-            200,
-            "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
-            &b"\x0a\x032.0"[..],
-        );
-    }
-    let info = json!({"title": "Kubernetes", "version": GIT_VERSION});
-    respond::value(200, &json!({"swagger": "2.0", "info": info, "paths": {}}), Format::JSON)
+/// The protobuf form of the old document, under both of its names.
+const OLD_PROTOBUF: [&str; 2] = [
+    "application/com.github.proto-openapi.spec.v2@v1.0+protobuf",
+    "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
+];
+
+/// `/openapi/v2`: everything in one document.
+fn openapi_v2(app: &App, headers: &HeaderMap) -> Result<Response<Body>, ApiError> {
+    let accept: Vec<&str> = headers.get_all(ACCEPT).iter().filter_map(|v| v.to_str().ok()).collect();
+    let accept = if accept.is_empty() { "*/*".to_owned() } else { accept.join(",") };
+    let mut wanted = accept.split(',').filter_map(|clause| clause.split(';').next()).map(str::trim);
+    let protobuf = |ty: &str| OLD_PROTOBUF.contains(&ty);
+    let known = |ty: &&str| matches!(*ty, "application/json" | "application/*" | "*/*") || protobuf(ty);
+    let Some(ty) = wanted.find(known) else {
+        return Ok(respond::bytes(406, "text/plain; charset=utf-8", ""));
+    };
+    let served = app.registry.catalog.now();
+    let (digest, media_type) = match protobuf(ty) {
+        true => (openapi::hash(&served) + "-PROTOBUF", OLD_PROTOBUF[1]),
+        false => (openapi::hash(&served), "application/json"),
+    };
+    let response = if is_known(&digest, headers) {
+        respond::bytes(200, media_type, "")
+    } else if protobuf(ty) {
+        respond::bytes(200, media_type, openapi::document_v2_protobuf(&served))
+    } else {
+        let document = openapi::document_v2(&served);
+        packed(document.map_err(|why| ApiError::internal(format!("/openapi/v2: {why}")))?, headers)?
+    };
+    let mut response = with_etag(&digest, response, headers);
+    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
+    Ok(response)
 }
 
 fn openapi_document(app: &App, path: &str, headers: &HeaderMap) -> Result<Response<Body>, ApiError> {
     let document = openapi::document(&app.registry.catalog.now(), path).ok_or_else(not_served)?;
-    let mut response = if takes_gzip(headers) {
-        let mut response = respond::bytes(200, "application/json", document.gzip.clone());
-        response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-        response
-    } else {
-        let json = document.unpack();
-        let json =
-            json.map_err(|why| ApiError::internal(format!("the document cannot be unpacked: {why}")))?;
-        respond::bytes(200, "application/json", json)
-    };
+    let mut response = packed(document.gzip, headers)?;
     response.headers_mut().insert(VARY, HeaderValue::from_static("Accept-Encoding"));
     Ok(with_etag(&document.digest, response, headers))
+}
+
+/// JSON that is kept packed, in the form that the client takes.
+fn packed(gzip: bytes::Bytes, headers: &HeaderMap) -> Result<Response<Body>, ApiError> {
+    if takes_gzip(headers) {
+        let mut response = respond::bytes(200, "application/json", gzip);
+        response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        return Ok(response);
+    }
+    let json = openapi::unpack(&gzip);
+    let json = json.map_err(|why| ApiError::internal(format!("the document cannot be unpacked: {why}")))?;
+    Ok(respond::bytes(200, "application/json", json))
 }
 
 fn takes_gzip(headers: &HeaderMap) -> bool {
@@ -125,9 +147,14 @@ fn takes_gzip(headers: &HeaderMap) -> bool {
     codings.any(|coding| coding == "gzip")
 }
 
+/// Whether the client has it already.
+fn is_known(digest: &str, headers: &HeaderMap) -> bool {
+    headers.get(IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == format!("\"{digest}\"").as_bytes())
+}
+
 fn with_etag(digest: &str, mut response: Response<Body>, headers: &HeaderMap) -> Response<Body> {
     let tag = format!("\"{digest}\"");
-    if headers.get(IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes()) {
+    if is_known(digest, headers) {
         // The type stays: caches take the headers of this answer for the ones that they have.
         *response.status_mut() = http::StatusCode::NOT_MODIFIED;
         *response.body_mut() = respond::full("");
@@ -156,6 +183,7 @@ fn paths(app: &App) -> Vec<String> {
         "/.well-known/openid-configuration",
         "/healthz",
         "/livez",
+        "/openapi/v2",
         "/openapi/v3",
         "/openid/v1/jwks",
         "/readyz",

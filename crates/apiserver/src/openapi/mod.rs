@@ -1,11 +1,13 @@
-//! OpenAPI v3: an index with hashes, and one document per group version.
+//! OpenAPI v3: an index with hashes, and one document per group version; and v2, one document for all.
 //!
-//! Documents are made when they are asked for, and the few asked for last are kept, packed. They say what kubectl needs
+//! Documents of v3 are made when they are asked for, and the few asked for last are kept, packed. They say what kubectl needs
 //! for `explain`, validation, dry runs and strategic patches.
 
 mod models;
 mod paths;
 mod prose;
+mod v2;
+mod v2_protobuf;
 
 #[cfg(test)]
 mod tests;
@@ -23,6 +25,9 @@ use sha2::{Digest, Sha256};
 
 use crate::custom::Served;
 
+pub use v2::document as document_v2;
+pub use v2_protobuf::document as document_v2_protobuf;
+
 /// Changes whenever any document may.
 static HASH: LazyLock<String> = LazyLock::new(|| {
     let mut digest = Sha256::new();
@@ -32,6 +37,8 @@ static HASH: LazyLock<String> = LazyLock::new(|| {
     digest.update(include_str!("../../schema/resources.txt"));
     digest.update(include_str!("models.rs"));
     digest.update(include_str!("paths.rs"));
+    digest.update(include_str!("v2.rs"));
+    digest.update(include_str!("v2_protobuf.rs"));
     hex(&digest.finalize())
 });
 
@@ -54,13 +61,16 @@ impl Document {
         encoder.write_all(json)?;
         Ok(Self { digest: hex(&Sha256::digest(json)), gzip: encoder.finish()?.into() })
     }
+}
 
-    /// The JSON.
-    pub fn unpack(&self) -> std::io::Result<Vec<u8>> {
-        let mut json = Vec::new();
-        GzDecoder::new(&*self.gzip).read_to_end(&mut json)?;
-        Ok(json)
-    }
+/// What was packed by gzip.
+///
+/// # Errors
+/// When it was not.
+pub fn unpack(gzip: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut json = Vec::new();
+    GzDecoder::new(gzip).read_to_end(&mut json)?;
+    Ok(json)
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -90,8 +90,9 @@ impl Models {
         reference(&name)
     }
 
-    pub fn finish(self) -> Value {
-        Value::Object(self.schemas.into_iter().collect())
+    /// The schemas by their names.
+    pub fn finish(self) -> Map<String, Value> {
+        self.schemas.into_iter().collect()
     }
 
     /// Adds a struct's schema and answers its name.

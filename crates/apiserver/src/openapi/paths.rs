@@ -14,11 +14,14 @@ const PATCH_TYPES: [&str; 4] = [
 ];
 
 /// One operation's place and kind.
+#[derive(Clone, Copy)]
 struct Operation<'a> {
     resource: &'a Resource,
     gvk: Gvk<'a>,
     /// The subresource, or nothing.
     sub: &'a str,
+    /// In all namespaces at once.
+    everywhere: bool,
 }
 
 /// All paths of a group version; the types that they speak of are added to `models`.
@@ -31,13 +34,14 @@ pub(super) fn of(served: &Served, group: &str, version: &str, models: &mut Model
             true => format!("{root}/namespaces/{{namespace}}/{}", resource.plural),
             false => format!("{root}/{}", resource.plural),
         };
-        let main = Operation { resource, gvk: resource.gvk(), sub: "" };
+        let main = Operation { resource, gvk: resource.gvk(), sub: "", everywhere: false };
         let has = |verb: &str| resource.verbs.contains(&verb);
         let collection_verbs: Vec<&str> =
             ["list", "create", "deletecollection"].into_iter().filter(|verb| has(verb)).collect();
         paths.insert(collection.clone(), main.item(&collection_verbs, false, models));
         if resource.namespaced && has("list") {
-            paths.insert(format!("{root}/{}", resource.plural), main.item(&["list"], false, models));
+            let everywhere = Operation { everywhere: true, ..main };
+            paths.insert(format!("{root}/{}", resource.plural), everywhere.item(&["list"], false, models));
         }
         let verbs: Vec<&str> =
             ["get", "update", "patch", "delete"].into_iter().filter(|verb| has(verb)).collect();
@@ -45,7 +49,7 @@ pub(super) fn of(served: &Served, group: &str, version: &str, models: &mut Model
             paths.insert(format!("{collection}/{{name}}"), main.item(&verbs, true, models));
         }
         for sub in resource.subresources.iter().filter_map(|name| resource.subresource(name)) {
-            let operation = Operation { resource, gvk: sub.gvk, sub: sub.name };
+            let operation = Operation { resource, gvk: sub.gvk, sub: sub.name, everywhere: false };
             let item = operation.item(sub.verbs, true, models);
             paths.insert(format!("{collection}/{{name}}/{}", sub.name), item);
         }
@@ -64,7 +68,7 @@ impl Operation<'_> {
         if named {
             parameters.push(json!({"name": "name", "in": "path", "required": true, "schema": {"type": "string", "uniqueItems": true}}));
         }
-        if self.resource.namespaced {
+        if self.resource.namespaced && !self.everywhere {
             parameters.push(json!({"name": "namespace", "in": "path", "required": true, "schema": {"type": "string", "uniqueItems": true}}));
         }
         item.insert("parameters".to_owned(), parameters.into());
@@ -95,14 +99,27 @@ impl Operation<'_> {
 
     fn described(&self, verb: &str, answer: Value, custom: Option<&Custom>, models: &mut Models) -> Value {
         let gvk = self.gvk;
+        let name = match verb {
+            "get" => "read",
+            "update" => "replace",
+            "deletecollection" => "delete",
+            other => other,
+        };
+        let collection = if verb == "deletecollection" { "Collection" } else { "" };
+        let (scope, spread) = match (self.resource.namespaced, self.everywhere) {
+            (true, true) => ("", "ForAllNamespaces"),
+            (true, false) => ("Namespaced", ""),
+            (false, _) => ("", ""),
+        };
         let action = match verb {
             "create" => "post",
             "update" => "put",
             other => other,
         };
-        let scope = if self.resource.namespaced { "Namespaced" } else { "" };
+        let Resource { group, version, kind, .. } = self.resource;
+        let (place, sub) = (in_one_word(group) + &capital(version), capital(self.sub));
         let mut operation = json!({
-            "operationId": format!("{action}{}{scope}{}{}", capital(gvk.version), self.resource.kind, capital(self.sub)),
+            "operationId": format!("{name}{place}{collection}{scope}{kind}{sub}{spread}"),
             "responses": {"200": {"description": "OK", "content": {"application/json": {"schema": answer}}}},
             "x-kubernetes-action": action,
             "x-kubernetes-group-version-kind": {"group": gvk.group, "version": gvk.version, "kind": gvk.kind},
@@ -132,6 +149,13 @@ impl Operation<'_> {
         }
         operation
     }
+}
+
+/// `Core` of the core group, `RbacAuthorization` of `rbac.authorization.k8s.io`.
+fn in_one_word(group: &str) -> String {
+    let group = if group.is_empty() { "core" } else { group };
+    let parts = group.strip_suffix(".k8s.io").unwrap_or(group).split(['.', '-']);
+    parts.map(capital).collect()
 }
 
 fn method(verb: &str) -> &'static str {
