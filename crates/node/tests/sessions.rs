@@ -113,6 +113,32 @@ fn a_session_that_is_dropped_ends_its_program() {
 }
 
 #[test]
+fn a_session_that_nobody_waits_for_leaves_no_program() {
+    on_node(|node| async move {
+        let runtime = node.open().await;
+        node.pod(&runtime, "d2").await;
+        let id = run(&runtime, "d2", shell("main", &busybox(&runtime), "sleep 1000")).await;
+        // Given up at any moment: before the shim looks, while it starts the program, when it answers.
+        for patience in 0..12 {
+            let spec = ExecSpec { argv: argv("exec sleep 777"), ..ExecSpec::default() };
+            let waits = runtime.exec(&id, spec);
+            let _ = tokio::time::timeout(Duration::from_millis(4 * patience), waits).await;
+        }
+        let mut left = String::new();
+        for _ in 0..100 {
+            let list = ExecSpec { argv: argv("cat /proc/[0-9]*/comm"), ..ExecSpec::default() };
+            let mut session = runtime.exec(&id, list).await.expect("exec");
+            left = all(session.stdout.take()).await;
+            if left.matches("sleep").count() == 1 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("programs live on: {left}");
+    });
+}
+
+#[test]
 fn attach_talks_to_the_containers_own_program() {
     on_node(|node| async move {
         let runtime = node.open().await;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::socket::{MsgFlags, recv};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
@@ -221,13 +222,18 @@ impl Server {
                 self.remove(&id);
                 self.answer(client, &Response::Done)
             }
+            Request::Exec { .. } if self.has_left(client) => false,
             Request::Exec { id, spec } => {
                 let pod = PodDir(&self.dir);
                 let container = self.containers.get(&id).ok_or_else(|| unknown(&id));
                 match container.and_then(|container| exec::exec(&self.record, &pod, container, &spec)) {
                     Ok((pid, handover)) => {
                         self.role(client, Role::Exec(pid));
-                        self.hand_over(client, &handover)
+                        let kept = self.hand_over(client, &handover);
+                        if !kept {
+                            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+                        }
+                        kept
                     }
                     Err(failure) => self.answer(client, &Response::Failed(failure)),
                 }
@@ -248,6 +254,13 @@ impl Server {
                 self.answer(client, &Response::Done)
             }
         }
+    }
+
+    /// Whether the client has gone since it asked.
+    fn has_left(&self, client: u64) -> bool {
+        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        let peek = |client: &Client| recv(client.stream.as_raw_fd(), &mut [0], flags);
+        self.clients.get(&client).is_none_or(|client| peek(client) == Ok(0))
     }
 
     fn role(&mut self, client: u64, role: Role) {

@@ -95,14 +95,14 @@ where
     match upgrade {
         Upgrade::WebSocket(upgrade) => upgrade.protocols(PROTOCOLS).on_upgrade(move |socket| async move {
             let client = websocket::client(socket);
-            talk(open.await, client, goal).await;
+            talk(open, client, goal).await;
             drop(turn);
         }),
         Upgrade::Spdy(spdy) => {
             let protocol = spdy.protocol;
             spdy.grant(move |connection| async move {
                 if let Some(client) = spdy_exec::client(connection, protocol, goal.wanted).await {
-                    talk(open.await, client, goal).await;
+                    talk(open, client, goal).await;
                 }
                 drop(turn);
             })

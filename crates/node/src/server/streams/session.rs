@@ -52,9 +52,17 @@ pub struct Client {
     pub told: mpsc::Sender<Told>,
 }
 
-/// Carries bytes both ways until the program ends, then what it still has to say.
-pub async fn talk(opened: Result<ExecSession, RuntimeError>, client: Client, goal: Goal) {
+/// Opens a session and carries bytes both ways until the program ends, then what it still has to say.
+pub async fn talk<F>(open: F, client: Client, goal: Goal)
+where
+    F: Future<Output = Result<ExecSession, RuntimeError>>,
+{
     let told = client.told.clone();
+    let opened = tokio::select! {
+        opened = open => opened,
+        // Nobody waits for it any more.
+        () = told.closed() => return,
+    };
     let result = match opened {
         Ok(session) => carry(session, client, goal.wanted).await.map(|code| if goal.code { code } else { 0 }),
         Err(e) => Err(format!("error executing command in container: {e}")),
