@@ -238,7 +238,8 @@ impl PodState {
                     signal: None,
                     reason: "StartError".into(),
                     message,
-                    started_at: None,
+                    // As kubelet says of what never ran: kubectl shows 1970, not the year 1.
+                    started_at: Some(Timestamp::UNIX_EPOCH),
                     finished_at: now,
                     seen_at: now,
                 });

@@ -97,7 +97,7 @@ impl Container {
                     signal: None,
                     reason: "StartError".into(),
                     message,
-                    started_at: now,
+                    started_at: jiff::Timestamp::UNIX_EPOCH,
                     finished_at: now,
                 };
                 ContainerState::Exited(exit)

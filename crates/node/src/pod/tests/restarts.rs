@@ -98,6 +98,10 @@ fn a_program_that_cannot_start_counts_as_an_exit() {
         (s.acts(), s.shows("c"), s.phase()),
         (String::new(), "terminated StartError 128".into(), "Failed".into())
     );
+    let ended =
+        s.state.last_status.container_statuses.as_ref().and_then(|all| all[0].state.clone()?.terminated);
+    let started = ended.and_then(|ended| ended.started_at).expect("kubectl prints it");
+    assert_eq!(started.0, jiff::Timestamp::UNIX_EPOCH, "it never did");
 }
 
 #[test]
