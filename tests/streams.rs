@@ -53,6 +53,7 @@ fn kubectl_reaches_into_pods_as_on_kubernetes() {
         files_are_copied(&laptop, websocket);
         containers_are_attached(&laptop, websocket);
     }
+    a_hostile_archive_stays_in_its_place(&laptop);
     proxies_answer(&laptop);
     host_ports_are_served(&cluster);
     a_running_pod_is_debugged(&laptop);
@@ -110,6 +111,49 @@ fn files_are_copied(laptop: &Laptop, websocket: &str) {
         assert!(done.status.success(), "{from} to {to}: {}", text(&done.stderr));
     }
     assert!(std::fs::read(&back).expect("the copy") == bytes, "the copy differs");
+}
+
+/// `kubectl cp` unpacks what a pod says is an archive.
+fn a_hostile_archive_stays_in_its_place(laptop: &Laptop) {
+    let (source, outside) = (laptop.path("hostile"), laptop.path("outside"));
+    for dir in [&source, &outside] {
+        std::fs::create_dir_all(dir).expect("a folder");
+    }
+    std::fs::write(source.join("fine"), "fine").expect("a file");
+    std::fs::write(source.join("planted"), "planted").expect("a file");
+    std::os::unix::fs::symlink(&outside, source.join("link")).expect("a link");
+    let archive = laptop.path("hostile.tar").display().to_string();
+    for (file, name) in [
+        ("fine", "tmp/evil/fine"),
+        ("planted", "tmp/evil/../../planted"),
+        ("planted", "tmp/evil/../../../../../../../../../../tmp/daymark-test-planted"),
+        ("link", "tmp/evil/link"),
+        ("planted", "tmp/evil/link/planted"),
+        ("planted", "/tmp/daymark-test-planted"),
+    ] {
+        let rename = format!("--transform=s|.*|{name}|S");
+        let folder = source.display().to_string();
+        laptop.run(&["tar", "-rPf", &archive, "--absolute-names", &rename, "-C", &folder, file]);
+    }
+    let tar = "#!/bin/busybox sh\nexec busybox cat /tmp/hostile.tar\n";
+    let bytes = std::fs::read(&archive).expect("an archive");
+    for (target, content) in [("/tmp/hostile.tar", bytes.as_slice()), ("/bin/tar", tar.as_bytes())] {
+        let script = format!("busybox rm -f {target}; busybox cat > {target}; busybox chmod 755 {target}");
+        let mut command =
+            laptop.command(&["kubectl", "exec", "-i", "toolbox", "--", "busybox", "sh", "-c", &script]);
+        let mut child = command.stdin(Stdio::piped()).spawn().expect("kubectl");
+        child.stdin.take().expect("stdin").write_all(content).expect("written");
+        assert!(child.wait().expect("its end").success());
+    }
+    let place = laptop.path("copies/here");
+    std::fs::create_dir_all(&place).expect("a folder");
+    let done = laptop.output(&["kubectl", "cp", "toolbox:/tmp/evil", &place.display().to_string()]);
+    assert_eq!(std::fs::read_to_string(place.join("fine")).ok().as_deref(), Some("fine"), "{done:?}");
+    let entries = |dir: &std::path::Path| std::fs::read_dir(dir).map_or(0, Iterator::count);
+    assert_eq!((entries(&outside), entries(&laptop.path("copies"))), (0, 1), "{done:?}");
+    for path in [laptop.path("planted"), "/tmp/daymark-test-planted".into(), "/tmp/planted".into()] {
+        assert!(!path.exists(), "{} was planted: {done:?}", path.display());
+    }
 }
 
 fn containers_are_attached(laptop: &Laptop, websocket: &str) {

@@ -85,6 +85,7 @@ fn a_missing_program_is_a_start_error_in_kubelets_words() {
             assert_eq!(error.reason(), "RunContainerError");
             let exit = ended(&runtime, &id).await;
             assert_eq!((exit.code, exit.reason.as_str()), (128, "StartError"));
+            assert_eq!(exit.started_at, jiff::Timestamp::UNIX_EPOCH, "it never did");
             assert!(exit.message.contains(wanted), "{}", exit.message);
             runtime.remove_container(&id).await.expect("removes");
         }
@@ -203,14 +204,59 @@ fn volumes_sub_paths_and_the_termination_message() {
         assert_eq!(std::fs::read_to_string(volume.join("deep/er/made")).expect("written"), "new\n");
         let last = runtime.termination_message_path(&id).await.expect("known");
         assert_eq!(std::fs::read_to_string(last).expect("readable"), "last words\n");
-        for bad in ["../x", "escape/passwd"] {
+        std::os::unix::fs::symlink("../..", volume.join("up")).expect("link");
+        for bad in ["../x", "escape/passwd", "/etc", "escape/made", "up/made", "up", "deep/../../x"] {
             spec.mounts = vec![mount(Some(bad), "/bad", false)];
             let id = runtime.create_container("h1", spec.clone()).await.expect("creates");
             let error = runtime.start_container(&id).await.expect_err("leads outside");
             assert!(error.to_string().contains("subPath"), "{error}");
         }
+        for made in ["/etc/made", "../../made"] {
+            assert!(!volume.join(made).exists(), "nothing was made at {made}");
+        }
         runtime.remove_sandbox("h1").await.expect("removes");
         assert!(volume.join("file").exists(), "volumes outlive a sandbox");
+        assert_eq!(node.leftovers(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn a_link_in_a_volume_leads_no_other_mount_out() {
+    on_node(|node| async move {
+        let runtime = node.open().await;
+        node.pod(&runtime, "h2").await;
+        let (linked, other) =
+            (runtime.volumes_dir("h2").join("linked"), runtime.volumes_dir("h2").join("other"));
+        let outside = tempfile::tempdir().expect("a directory").path().join("planted");
+        for dir in [&linked, &other] {
+            std::fs::create_dir_all(dir).expect("volume");
+        }
+        std::fs::write(other.join("file"), "content\n").expect("file");
+        std::os::unix::fs::symlink(&outside, linked.join("place")).expect("link");
+        let mount = |source: &std::path::Path, target: &str| Mount {
+            source: source.to_owned(),
+            sub_path: None,
+            target: target.into(),
+            read_only: false,
+        };
+        let script = format!("cat {}/file; ls -d /data/place", outside.display());
+        let mut spec = shell("main", &busybox(&runtime), &script);
+        spec.mounts = vec![mount(&linked, "/data"), mount(&other, "/data/place")];
+        let id = runtime.create_container("h2", spec).await.expect("creates");
+        match runtime.start_container(&id).await {
+            // Links count from the container's root.
+            Ok(()) => {
+                ended(&runtime, &id).await;
+                let text = log(&runtime, &id).await;
+                assert!(text.contains("stdout F content"), "{text}");
+            }
+            Err(error) => assert!(error.to_string().contains("rootfs"), "{error}"),
+        }
+        assert!(
+            !outside.exists() && !outside.parent().is_some_and(|p| p.exists()),
+            "nothing was made outside"
+        );
+        runtime.remove_sandbox("h2").await.expect("removes");
         assert_eq!(node.leftovers(), Vec::<String>::new());
     });
 }

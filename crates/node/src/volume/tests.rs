@@ -8,6 +8,7 @@ use daymark_model::PerFamily;
 use serde_json::json;
 
 use super::*;
+use crate::env::TokenAsk;
 use crate::env::vars::{Data, Kind};
 
 fn pod(volumes: serde_json::Value, mounts: serde_json::Value) -> Pod {
@@ -84,8 +85,62 @@ fn missing_objects_fail_unless_optional() {
     assert_eq!(with(json!({"name": "gone", "optional": true})), Ok(()));
     let key = with(json!({"name": "cm", "items": [{"key": "z", "path": "z"}]}));
     assert!(key.expect_err("no such key").contains("references non-existent config key: z"));
-    let escape = with(json!({"name": "cm", "items": [{"key": "a", "path": "../z"}]}));
-    assert!(escape.expect_err("leaves the volume").contains("invalid path"));
+}
+
+#[test]
+fn no_file_of_a_volume_leaves_it() {
+    let tmp = tempfile::tempdir().expect("a directory");
+    let mut sources = config(&[("a", "1")]);
+    for (kind, name, key) in [
+        (Kind::ConfigMap, "up", "../up"),
+        (Kind::ConfigMap, "deep", "a/../../deep"),
+        (Kind::Secret, "root", "/root"),
+    ] {
+        sources.put(kind, name, Some(Arc::new(Data::from([(key.to_owned(), b"1".to_vec())]))));
+    }
+    sources.tokens.insert(TokenAsk { audience: String::new(), seconds: 3600 }, "token".into());
+    let field = json!({"fieldPath": "metadata.name"});
+    for volume in [
+        json!({"configMap": {"name": "cm", "items": [{"key": "a", "path": "../z"}]}}),
+        json!({"configMap": {"name": "cm", "items": [{"key": "a", "path": "/z"}]}}),
+        json!({"configMap": {"name": "cm", "items": [{"key": "a", "path": "..data"}]}}),
+        json!({"configMap": {"name": "up"}}),
+        json!({"configMap": {"name": "deep"}}),
+        json!({"secret": {"secretName": "root"}}),
+        json!({"downwardAPI": {"items": [{"path": "x/../../z", "fieldRef": field}]}}),
+        json!({"projected": {"sources": [{"serviceAccountToken": {"path": "../token"}}]}}),
+        json!({"projected": {"sources": [{"configMap": {"name": "up"}}]}}),
+        json!({"projected": {"sources": [{"downwardAPI": {"items": [{"path": "/z", "fieldRef": field}]}}]}}),
+    ] {
+        let shown = volume.to_string();
+        let mut named = volume;
+        named["name"] = "v".into();
+        let result = prepare(&pod(json!([named]), json!([])), tmp.path(), &place(), &sources);
+        assert!(result.expect_err(&shown).cause.contains("invalid path"), "{shown}");
+    }
+    let left: Vec<_> =
+        fs::read_dir(tmp.path()).expect("a directory").flatten().map(|e| e.file_name()).collect();
+    assert!(left.iter().all(|name| name == "v"), "{left:?}");
+}
+
+#[test]
+fn a_sub_path_stays_below_its_volume() {
+    let env = [("UP".to_string(), "..".to_string()), ("ROOT".to_string(), "/".to_string())];
+    for (field, path) in [
+        ("subPath", "../x"),
+        ("subPath", "/etc"),
+        ("subPath", "a/../../x"),
+        ("subPathExpr", "$(UP)/x"),
+        ("subPathExpr", "$(ROOT)etc"),
+    ] {
+        let p = pod(
+            json!([{"name": "e", "emptyDir": {}}]),
+            json!([{"name": "e", "mountPath": "/data", field: path}]),
+        );
+        let c = &p.spec.as_ref().expect("spec").containers[0];
+        let why = container_mounts(&p, c, Path::new("/vols"), &env).expect_err(path);
+        assert!(why.contains("must be relative"), "{why}");
+    }
 }
 
 #[test]
