@@ -12,21 +12,32 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::admission;
 use super::adopt;
 use super::cluster::KubeCluster;
 use super::context::Context;
 use super::sources::Follow;
+use super::spec;
 use super::state::{Observation, PodState, Verdict};
 use super::worker::{self, Message};
-use super::{Settings, spec};
 use crate::runtime::{ContainerState, Runtime, RuntimeEvent, SandboxStatus};
 
 const RETRY: Duration = Duration::from_millis(300);
 
 struct Entry {
-    namespace: String,
+    /// As it was when it was first seen.
+    pod: Arc<Pod>,
     inbox: mpsc::UnboundedSender<Message>,
     task: JoinHandle<()>,
+    /// Its object is gone, it was refused or it had ended before: it has no claim on the node.
+    out: bool,
+}
+
+impl Entry {
+    fn gone(&mut self) {
+        self.out = true;
+        let _ = self.inbox.send(Message::Gone);
+    }
 }
 
 /// Owns the workers.
@@ -38,14 +49,14 @@ pub struct Manager {
     workers: BTreeMap<String, Entry>,
     /// Sandboxes that outlived the former process and whose pods have not been seen yet.
     orphans: BTreeMap<String, SandboxStatus>,
-    /// UIDs of the listing in progress.
-    listing: Option<Vec<String>>,
+    /// The listing in progress.
+    listing: Vec<Pod>,
 }
 
 impl Manager {
     pub fn new(ctx: Arc<Context>, cluster: Arc<KubeCluster>, runtime: Runtime, follow: Follow) -> Self {
         let (workers, orphans) = (BTreeMap::new(), BTreeMap::new());
-        Self { ctx, cluster, runtime, follow, workers, orphans, listing: None }
+        Self { ctx, cluster, runtime, follow, workers, orphans, listing: Vec::new() }
     }
 
     /// Runs pods until told to stop; their containers run on.
@@ -80,30 +91,30 @@ impl Manager {
 
     fn on_pod(&mut self, event: Event<Pod>) {
         match event {
-            Event::Init => self.listing = Some(Vec::new()),
-            Event::InitApply(pod) => {
-                if let Some(listing) = &mut self.listing {
-                    listing.push(spec::uid(&pod).to_owned());
-                }
-                self.apply(pod);
-            }
-            Event::InitDone => {
-                let listed = self.listing.take().unwrap_or_default();
-                for (uid, entry) in &self.workers {
-                    if !listed.contains(uid) {
-                        let _ = entry.inbox.send(Message::Gone);
-                    }
-                }
-                self.remove_orphans();
-            }
+            Event::Init => self.listing.clear(),
+            Event::InitApply(pod) => self.listing.push(pod),
+            Event::InitDone => self.on_listing(),
             Event::Apply(pod) => self.apply(pod),
             Event::Delete(pod) => {
-                if let Some(entry) = self.workers.get(spec::uid(&pod)) {
-                    let _ = entry.inbox.send(Message::Gone);
+                if let Some(entry) = self.workers.get_mut(spec::uid(&pod)) {
+                    entry.gone();
                 }
             }
         }
         self.reap();
+    }
+
+    /// Pods that run already come first: what they hold is not given to new ones.
+    fn on_listing(&mut self) {
+        let mut listed = std::mem::take(&mut self.listing);
+        for (uid, entry) in &mut self.workers {
+            if !listed.iter().any(|pod| spec::uid(pod) == uid) {
+                entry.gone();
+            }
+        }
+        listed.sort_by_key(|pod| pod.status.as_ref().is_none_or(|s| s.start_time.is_none()));
+        listed.into_iter().for_each(|pod| self.apply(pod));
+        self.remove_orphans();
     }
 
     fn apply(&mut self, pod: Pod) {
@@ -118,11 +129,11 @@ impl Manager {
             Some(sandbox) => adopt::adopt(&mut state, &pod, &sandbox),
             None => state.verdict = self.refusal(&pod, &state),
         }
+        let out = state.settled || state.verdict.is_some();
         let (sender, receiver) = mpsc::unbounded_channel();
         let channel = (sender.clone(), receiver);
         let run = worker::run(self.ctx.clone(), pod.clone(), state, self.follow.clone(), channel);
-        let namespace = spec::namespace(&pod).to_owned();
-        let entry = Entry { namespace, inbox: sender, task: tokio::spawn(run) };
+        let entry = Entry { pod, inbox: sender, task: tokio::spawn(run), out };
         self.workers.insert(uid, entry);
     }
 
@@ -130,8 +141,17 @@ impl Manager {
         if state.settled || state.start_time.is_some() || pod.metadata.deletion_timestamp.is_some() {
             return None;
         }
-        let running = self.workers.values().filter(|e| !e.task.is_finished()).count();
-        refuse(pod, running, &self.ctx.settings)
+        let active = self.workers.values().filter(|e| !e.out && !e.task.is_finished());
+        let active: Vec<&Pod> = active.map(|e| &*e.pod).filter(|other| !self.has_ended(other)).collect();
+        admission::refuse(pod, &active, &self.ctx.settings)
+    }
+
+    fn has_ended(&self, pod: &Pod) -> bool {
+        let known = self.ctx.directory.get(spec::namespace(pod), spec::name(pod));
+        known.is_some_and(|s| {
+            spec::uid(&s.pod) == spec::uid(pod)
+                && matches!(s.status.phase.as_deref(), Some("Succeeded" | "Failed"))
+        })
     }
 
     fn remove_orphans(&mut self) {
@@ -206,32 +226,10 @@ impl Manager {
             self.workers.iter().filter(|(_, e)| e.task.is_finished()).map(|(uid, _)| uid.clone()).collect();
         for uid in ended {
             let Some(entry) = self.workers.remove(&uid) else { continue };
-            if !self.workers.values().any(|e| e.namespace == entry.namespace) {
-                self.cluster.forget_namespace(&entry.namespace);
+            let namespace = spec::namespace(&entry.pod);
+            if !self.workers.values().any(|e| spec::namespace(&e.pod) == namespace) {
+                self.cluster.forget_namespace(namespace);
             }
         }
     }
-}
-
-/// Why this node will not run a pod, if so.
-pub fn refuse(pod: &Pod, running: usize, settings: &Settings) -> Option<Verdict> {
-    let most = settings.max_pods as usize;
-    if running >= most {
-        return Some(Verdict {
-            reason: "OutOfpods".into(),
-            message: format!(
-                "Pod was rejected: Node didn't have enough resource: pods, requested: 1, used: {running}, capacity: {most}"
-            ),
-        });
-    }
-    let os = pod.spec.as_ref().and_then(|s| s.os.as_ref()).map(|os| os.name.as_str());
-    if let Some(os) = os.filter(|os| *os != "linux") {
-        return Some(Verdict {
-            reason: "PodOSNotSupported".into(),
-            message: format!(
-                "Pod was rejected: Failed to admit pod as the OS field ({os}) doesn't match node OS (linux)"
-            ),
-        });
-    }
-    None
 }

@@ -1,5 +1,6 @@
 //! The pod machine: pure decisions over what is known of one pod, and the thin workers that perform them.
 
+mod admission;
 pub mod adopt;
 pub mod backend;
 pub mod backoff;

@@ -30,7 +30,7 @@ pub fn transitions(ctx: &Context, pod: &Pod, old: &PodStatus, new: &PodStatus) {
     }
     if let Some(reason) = new.reason.as_deref().filter(|_| old.reason != new.reason) {
         let message = new.message.clone().unwrap_or_default();
-        let known = ["DeadlineExceeded", "OutOfpods", "PodOSNotSupported"];
+        let known = ["DeadlineExceeded", "OutOfpods", "NodePorts", "PodOSNotSupported"];
         let reason = known.into_iter().find(|k| *k == reason).unwrap_or("Failed");
         ctx.warn(pod, None, reason, message);
     }
