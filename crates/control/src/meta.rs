@@ -1,6 +1,7 @@
 //! Small questions about metadata: owners, labels, selectors, conditions, times.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use daymark_model::ObjectName;
 use jiff::Timestamp;
@@ -99,6 +100,17 @@ pub fn pod_finished(pod: &Pod) -> bool {
 /// Whether the pod has neither ended nor been asked to.
 pub fn pod_active(pod: &Pod) -> bool {
     !pod_finished(pod) && pod.metadata.deletion_timestamp.is_none()
+}
+
+/// An ended pod that comes back by itself is replaced when it is this old, so that one that a node keeps refusing
+/// does not come and go as fast as it can.
+const REPLACE_AFTER: Duration = Duration::from_secs(1);
+
+/// How long to wait before an ended pod is replaced, if it is too early.
+pub fn too_young_to_replace(pod: &Pod, now: Timestamp) -> Option<Duration> {
+    let born = pod.metadata.creation_timestamp.as_ref().map_or(now, |t| t.0);
+    let age = Duration::try_from(now.duration_since(born)).unwrap_or_default();
+    REPLACE_AFTER.checked_sub(age).filter(|wait| !wait.is_zero())
 }
 
 /// The node that the pod is bound to.

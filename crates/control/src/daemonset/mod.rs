@@ -17,7 +17,9 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 
 use crate::action::{Action, Decision, EventNote, Report};
 use crate::claim;
-use crate::meta::{available_at, label, pod_node, pod_phase, pod_ready, selector_is_empty};
+use crate::meta::{
+    available_at, label, pod_node, pod_phase, pod_ready, selector_is_empty, too_young_to_replace,
+};
 use crate::replicaset::next_of;
 use crate::revisions::{self, Found, HASH};
 use crate::task::{Controller, Task};
@@ -26,9 +28,6 @@ use crate::view::View;
 const COMPONENT: &str = "daemonset-controller";
 /// At most so many pods are created and deleted for one DaemonSet before it is looked at again.
 const BURST: usize = 250;
-/// A failed pod is replaced when it is this old, so that one that a node keeps refusing does not come and go
-/// as fast as it can.
-const REPLACE_AFTER: Duration = Duration::from_secs(1);
 
 /// A DaemonSet with its pods by node, and what is being decided about it.
 struct Sync<'a> {
@@ -192,10 +191,8 @@ impl<'a> Sync<'a> {
     }
 
     fn replace_failed(&mut self, node: &str, pod: &Arc<Pod>) {
-        let born = pod.metadata.creation_timestamp.as_ref().map_or(self.view.now, |t| t.0);
-        let age = Duration::try_from(self.view.now.duration_since(born)).unwrap_or_default();
-        if age < REPLACE_AFTER {
-            self.again = Some(REPLACE_AFTER - age);
+        if let Some(wait) = too_young_to_replace(pod, self.view.now) {
+            self.again = Some(wait);
             return;
         }
         self.tell(true, "FailedDaemonPod", "failed", "kill", node, pod);

@@ -227,7 +227,7 @@ fn failures_are_told_and_not_replaced_in_a_hurry() {
     let fresh = yaml
         .replace("creationTimestamp: '2026-01-01T00:00:00Z'", "creationTimestamp: '2026-01-01T00:10:00Z'");
     let decision = decide(&fresh);
-    assert_eq!((steps(&decision).as_str(), decision.again), ("", Some(REPLACE_AFTER)));
+    assert_eq!((steps(&decision).as_str(), decision.again), ("", Some(Duration::from_secs(1))));
 }
 
 #[test]

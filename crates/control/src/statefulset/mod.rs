@@ -9,6 +9,7 @@ mod update;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use daymark_model::ObjectName;
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet, StatefulSetSpec};
@@ -16,7 +17,9 @@ use k8s_openapi::api::core::v1::Pod;
 
 use crate::action::{Action, Decision};
 use crate::claim;
-use crate::meta::{available_at, label, pod_finished, pod_phase, pod_ready, selector_is_empty};
+use crate::meta::{
+    available_at, label, pod_finished, pod_phase, pod_ready, selector_is_empty, too_young_to_replace,
+};
 use crate::replicaset::next_of;
 use crate::revisions::{self, Found, HASH, History};
 use crate::task::{Controller, Task};
@@ -39,6 +42,7 @@ struct Sync<'a> {
     /// Pods whose ordinal is not.
     condemned: BTreeMap<i64, Arc<Pod>>,
     actions: Vec<Action>,
+    again: Option<Duration>,
 }
 
 /// Whether the look ends with what has been decided so far.
@@ -115,7 +119,8 @@ impl<'a> Sync<'a> {
         pods: Vec<Arc<Pod>>,
     ) -> Self {
         let (replicas, condemned) = (BTreeMap::new(), BTreeMap::new());
-        let mut sync = Self { view, set, spec, history, settled, replicas, condemned, actions: Vec::new() };
+        let actions = Vec::new();
+        let mut sync = Self { view, set, spec, history, settled, replicas, condemned, actions, again: None };
         let wanted = sync.ordinals();
         for pod in pods {
             let Some(ordinal) = pod::ordinal(set, &pod) else { continue };
@@ -198,8 +203,10 @@ impl<'a> Sync<'a> {
     /// Looks after a pod that is wanted.
     fn keep(&mut self, ordinal: i64, pod: &Arc<Pod>) -> Next {
         if pod_finished(pod) {
-            if !is_terminating(pod) {
-                self.delete(ordinal, pod);
+            match too_young_to_replace(pod, self.view.now) {
+                _ if is_terminating(pod) => {}
+                None => self.delete(ordinal, pod),
+                Some(wait) => self.again = Some(self.again.map_or(wait, |w| w.min(wait))),
             }
             return Next::Wait;
         }
@@ -262,8 +269,8 @@ impl<'a> Sync<'a> {
             decision.push(status);
         }
         decision.actions.extend(spent);
-        if let Some(soon) = soon {
-            decision.look_again(soon);
+        for delay in [soon, self.again].into_iter().flatten() {
+            decision.look_again(delay);
         }
     }
 }

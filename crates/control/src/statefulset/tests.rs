@@ -70,6 +70,7 @@ kind: Pod
 metadata:
   namespace: shop
   name: web-{ordinal}{ending}
+  creationTimestamp: '2026-01-01T00:00:00Z'
   labels: {{app: web, controller-revision-hash: {revision}, statefulset.kubernetes.io/pod-name: web-{ordinal}}}
   ownerReferences: [{{apiVersion: apps/v1, kind: StatefulSet, name: web, uid: s, controller: true}}]
 spec: {{containers: []}}
@@ -244,6 +245,15 @@ fn claims_belong_to_whom_the_retention_policy_says() {
     let spec = ", volumeClaimTemplates: [{metadata: {name: data}}], persistentVolumeClaimRetentionPolicy: {whenScaled: Delete}";
     let stale = set(2, spec, "") + &both() + &claim(of_pod) + &pods("0:r2:ready");
     assert_eq!(steps(&decide(&stale)), "", "a claim of an earlier pod is waited for");
+}
+
+#[test]
+fn a_pod_that_its_node_refuses_comes_again_after_a_second() {
+    let yaml = set(1, "", "") + &both() + &pods("0:r2:failed");
+    assert_eq!((steps(&decide(&yaml)).as_str(), decide(&yaml).again), ("-0", None));
+    let young = yaml
+        .replace("creationTimestamp: '2026-01-01T00:00:00Z'", "creationTimestamp: '2026-01-01T00:10:00Z'");
+    assert_eq!((steps(&decide(&young)).as_str(), decide(&young).again), ("", Some(Duration::from_secs(1))));
 }
 
 #[test]
