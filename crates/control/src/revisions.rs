@@ -38,10 +38,12 @@ pub enum Found {
     Collision,
 }
 
-/// The patch that makes an owner's template what it is now.
+/// The patch that makes an owner's template what it is now. Clients compare its bytes with those of Go's encoder,
+/// which sorts keys.
 fn patch(template: &PodTemplateSpec) -> Value {
     let mut template = to_value(template);
     template["$patch"] = "replace".into();
+    template.sort_all_objects();
     json!({"spec": {"template": template}})
 }
 
@@ -141,5 +143,25 @@ impl History {
         let limit = limit.and_then(|l| usize::try_from(l).ok()).unwrap_or(10);
         let surplus = spent.len().saturating_sub(limit);
         spent[..surplus].iter().map(|r| Action::delete(&***r, None)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_revision_has_the_bytes_that_clients_look_for() {
+        let template = json!({"metadata": {"labels": {"b": "1", "a": "2"}}, "spec": {"volumes": [], "containers":
+            [{"name": "c", "image": "i", "resources": {}, "imagePullPolicy": "Always"}], "dnsPolicy": "Default"}});
+        let template: PodTemplateSpec = serde_json::from_value(template).expect("a template");
+        assert_eq!(
+            patch(&template).to_string(),
+            concat!(
+                r#"{"spec":{"template":{"$patch":"replace","metadata":{"labels":{"a":"2","b":"1"}},"#,
+                r#""spec":{"containers":[{"image":"i","imagePullPolicy":"Always","name":"c","resources":{}}],"#,
+                r#""dnsPolicy":"Default","volumes":[]}}}}"#
+            )
+        );
     }
 }
