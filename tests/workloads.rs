@@ -11,10 +11,12 @@ fn workloads_do_what_kubectl_users_expect() {
     let cluster = laptop.up();
     a_stateful_set_has_names_and_rolls(&cluster);
     a_daemon_set_is_on_every_node(&cluster);
+    a_taken_host_port_is_waited_for(&cluster);
     a_replication_controller_keeps_its_number(&cluster);
     jobs_end(&cluster);
     a_cron_job_makes_jobs(&cluster);
     a_budget_holds_a_drain_back(&cluster);
+    a_namespace_ends_with_its_pods_first(&cluster);
     services_have_addresses_and_the_vital_ones_come_back(&cluster);
     what_nothing_acts_on_is_told(&cluster);
 }
@@ -78,7 +80,7 @@ spec:
     });
     laptop.kubectl("scale statefulset/db --replicas=1");
     laptop.kubectl("wait --for=delete pod/db-1 --timeout=60s");
-    assert_eq!(get(cluster, "statefulset db", "{.status.replicas}"), "1");
+    laptop.kubectl("wait --for=jsonpath={.status.replicas}=1 statefulset/db --timeout=60s");
 }
 
 fn a_daemon_set_is_on_every_node(cluster: &Cluster<'_>) {
@@ -107,6 +109,42 @@ spec:
     assert_eq!(images(), "daymark/web:v1 daymark/web:v1");
     laptop.kubectl("rollout restart daemonset/agent");
     laptop.kubectl("rollout status daemonset/agent --timeout=60s");
+}
+
+/// A node refuses pods that were bound to it past the scheduler and that it has no room for.
+fn a_taken_host_port_is_waited_for(cluster: &Cluster<'_>) {
+    let laptop = cluster.laptop;
+    let container = "{name: web, image: 'daymark/web:v1', ports: [{containerPort: 80, hostPort: 8099}]}";
+    let spec = format!("{{nodeName: node1, terminationGracePeriodSeconds: 0, containers: [{container}]}}");
+    laptop.apply(&format!(
+        "
+apiVersion: v1
+kind: Pod
+metadata: {{name: holder}}
+spec: {spec}
+"
+    ));
+    laptop.kubectl("wait --for=condition=Ready pod/holder --timeout=60s");
+    laptop.apply(&format!(
+        "
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {{name: keen}}
+spec:
+  serviceName: keen
+  selector: {{matchLabels: {{app: keen}}}}
+  template:
+    metadata: {{labels: {{app: keen}}}}
+    spec: {spec}
+"
+    ));
+    eventually("the pod is refused", || {
+        let told = get(cluster, "events --field-selector reason=NodePorts", "{.items[*].message}");
+        check(told.contains("Predicate NodePorts failed: node(s) didn't have free ports"), told)
+    });
+    laptop.kubectl("delete pod holder");
+    laptop.kubectl("rollout status statefulset/keen --timeout=60s");
+    laptop.kubectl("delete statefulset keen");
 }
 
 fn a_replication_controller_keeps_its_number(cluster: &Cluster<'_>) {
@@ -219,6 +257,35 @@ fn a_budget_holds_a_drain_back(cluster: &Cluster<'_>) {
     assert_eq!(nodes, "");
     laptop.kubectl("uncordon node1");
     laptop.kubectl("delete deployment,poddisruptionbudget kept");
+}
+
+/// Pods end while all that they read is still there.
+fn a_namespace_ends_with_its_pods_first(cluster: &Cluster<'_>) {
+    let laptop = cluster.laptop;
+    laptop.apply(
+        "
+apiVersion: v1
+kind: Namespace
+metadata: {name: brief}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: read-until-the-end, namespace: brief}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: last, namespace: brief, finalizers: [example.com/wait]}
+spec: {terminationGracePeriodSeconds: 0, containers: [{name: web, image: 'daymark/web:v1'}]}
+",
+    );
+    laptop.kubectl("delete namespace brief --wait=false");
+    eventually("the namespace says what keeps it", || {
+        let told = get(cluster, "namespace brief", "{.status.conditions[*].message}");
+        check(told.contains("finalizers remaining: example.com/wait in 1 resource instances"), told)
+    });
+    assert_eq!(get(cluster, "configmaps -n brief read-until-the-end", "{.kind}"), "ConfigMap");
+    laptop.kubectl("patch pod last -n brief --type=merge -p {\"metadata\":{\"finalizers\":null}}");
+    laptop.kubectl("wait --for=delete namespace/brief --timeout=60s");
 }
 
 fn services_have_addresses_and_the_vital_ones_come_back(cluster: &Cluster<'_>) {

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use daymark_model::ObjectName;
 use futures::StreamExt;
 use http::Method;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, NamespaceCondition, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Client;
 use kube::core::ApiResource;
@@ -74,8 +75,8 @@ pub fn decide_end(view: &View<'_>, key: &ObjectName) -> Decision {
 
 /// Deletes everything in a namespace. When nothing is left, lets it go; until then it is [`Failure::NotYet`].
 ///
-/// The order doesn't matter: each kind's collection is deleted, and what must wait (pods ending
-/// gracefully, finalizers) is found again at the next look.
+/// Pods go first, so that they end with all that they read still there. Of the rest the order doesn't matter: each
+/// kind's collection is deleted, and what must wait (pods ending gracefully, finalizers) is found again at the next look.
 pub(crate) async fn empty(client: &Client, name: &str) -> Result<(), Failure> {
     let path = format!("/api/v1/namespaces/{name}");
     let live = match send(client, Method::GET, &path, "", None).await {
@@ -88,21 +89,15 @@ pub(crate) async fn empty(client: &Client, name: &str) -> Result<(), Failure> {
         return Ok(());
     }
     let kinds = deletable(client).await.map_err(refused)?;
-    let counts = futures::stream::iter(kinds.into_iter().map(|kind| delete_all(client, name, kind)))
-        .buffer_unordered(SIDE_BY_SIDE)
-        .collect::<Vec<_>>()
-        .await;
-    let mut left = BTreeMap::new();
-    for count in counts {
-        let (kind, remaining) = count?;
-        if !remaining.is_empty() {
-            left.insert(kind, remaining);
-        }
+    let (pods, others): (Vec<_>, Vec<_>) =
+        kinds.into_iter().partition(|kind| kind.group.is_empty() && kind.plural == "pods");
+    let mut left = delete_kinds(client, name, pods).await?;
+    if left.is_empty() {
+        left = delete_kinds(client, name, others).await?;
     }
     if !left.is_empty() {
-        let message = describe(&left);
-        tell(client, &live, &message, &left).await?;
-        return Err(Failure::NotYet(message));
+        tell(client, &live, &left).await?;
+        return Err(Failure::NotYet(describe(&left)));
     }
     if let Some(finalizers) = live.spec.as_mut().and_then(|s| s.finalizers.as_mut()) {
         finalizers.retain(|f| f != FINALIZER);
@@ -116,6 +111,16 @@ pub(crate) async fn empty(client: &Client, name: &str) -> Result<(), Failure> {
         Err(kube::Error::Api(status)) if status.code == 409 => Err(Failure::Conflict(status.message.clone())),
         Err(error) => Err(refused(error)),
     }
+}
+
+/// Deletes all objects of these kinds; answers what remains.
+async fn delete_kinds(client: &Client, name: &str, kinds: Vec<ApiResource>) -> Result<Left, Failure> {
+    let counts = futures::stream::iter(kinds.into_iter().map(|kind| delete_all(client, name, kind)))
+        .buffer_unordered(SIDE_BY_SIDE)
+        .collect::<Vec<_>>()
+        .await;
+    let counts = counts.into_iter().collect::<Result<Vec<_>, _>>()?;
+    Ok(counts.into_iter().filter(|(_, remaining)| !remaining.is_empty()).collect())
 }
 
 /// All namespaced kinds whose objects can be listed and deleted.
@@ -134,6 +139,9 @@ async fn deletable(client: &Client) -> kube::Result<Vec<ApiResource>> {
 
 /// Objects that remain of one kind, as (name, finalizers).
 type Remaining = Vec<(String, Vec<String>)>;
+
+/// What remains of a namespace, by kind.
+type Left = BTreeMap<String, Remaining>;
 
 async fn delete_all(
     client: &Client,
@@ -185,43 +193,63 @@ async fn list(client: &Client, path: &str) -> Result<Remaining, Failure> {
     Ok(list["items"].as_array().into_iter().flatten().map(of).collect())
 }
 
-fn describe(left: &BTreeMap<String, Remaining>) -> String {
+fn describe(left: &Left) -> String {
     let kinds: Vec<_> =
         left.iter().map(|(kind, r)| format!("{kind} has {} resource instances", r.len())).collect();
     format!("Some resources are remaining: {}", kinds.join(", "))
 }
 
-/// Writes the conditions that say what keeps the namespace.
-async fn tell(
-    client: &Client,
-    live: &Namespace,
-    message: &str,
-    left: &BTreeMap<String, Remaining>,
-) -> Result<(), Failure> {
+/// The conditions of a namespace that something keeps: all five that Kubernetes has, as it words them.
+fn conditions(left: &Left, known: &[NamespaceCondition], now: Timestamp) -> Vec<NamespaceCondition> {
     let mut holders: BTreeMap<&str, usize> = BTreeMap::new();
     for finalizer in left.values().flatten().flat_map(|(_, finalizers)| finalizers) {
         *holders.entry(finalizer).or_default() += 1;
     }
-    let mut wanted = vec![("NamespaceContentRemaining", "SomeResourcesRemain", message.to_owned())];
-    if !holders.is_empty() {
-        let said: Vec<_> = holders.iter().map(|(f, n)| format!("{f} in {n} resource instances")).collect();
-        let message = format!("Some content in the namespace has finalizers remaining: {}", said.join(", "));
-        wanted.push(("NamespaceFinalizersRemaining", "SomeFinalizersRemain", message));
-    }
+    let held: Vec<_> = holders.iter().map(|(f, n)| format!("{f} in {n} resource instances")).collect();
+    let held = match held.is_empty() {
+        true => (false, "ContentHasNoFinalizers", "All content-preserving finalizers finished".to_owned()),
+        false => {
+            let message =
+                format!("Some content in the namespace has finalizers remaining: {}", held.join(", "));
+            (true, "SomeFinalizersRemain", message)
+        }
+    };
+    let fine = |reason, message: &str| (false, reason, message.to_owned());
+    let deleted = "All content successfully deleted, may be waiting on finalization";
+    let wanted = [
+        (
+            "NamespaceDeletionDiscoveryFailure",
+            fine("ResourcesDiscovered", "All resources successfully discovered"),
+        ),
+        (
+            "NamespaceDeletionGroupVersionParsingFailure",
+            fine("ParsedGroupVersions", "All legacy kube types successfully parsed"),
+        ),
+        ("NamespaceDeletionContentFailure", fine("ContentDeleted", deleted)),
+        ("NamespaceContentRemaining", (true, "SomeResourcesRemain", describe(left))),
+        ("NamespaceFinalizersRemaining", held),
+    ];
+    let condition = |(kind, (is, reason, message)): (&str, (bool, &str, String))| {
+        let status = if is { "True" } else { "False" };
+        let same = known.iter().find(|c| c.type_ == kind && c.status == status);
+        NamespaceCondition {
+            type_: kind.into(),
+            status: status.into(),
+            reason: Some(reason.into()),
+            message: Some(message),
+            last_transition_time: same.and_then(|c| c.last_transition_time.clone()).or(Some(seconds(now))),
+        }
+    };
+    wanted.into_iter().map(condition).collect()
+}
+
+/// Writes the conditions that say what keeps the namespace.
+async fn tell(client: &Client, live: &Namespace, left: &Left) -> Result<(), Failure> {
     let known = live.status.as_ref().and_then(|s| s.conditions.clone()).unwrap_or_default();
-    let is_said = wanted.iter().all(|(kind, _, message)| {
-        known.iter().any(|c| c.type_ == *kind && c.message.as_ref() == Some(message))
-    });
-    if is_said {
+    let conditions = conditions(left, &known, Timestamp::now());
+    if conditions == known {
         return Ok(());
     }
-    let now = crate::action::to_value(&seconds(jiff::Timestamp::now()));
-    let conditions: Vec<_> = wanted
-        .into_iter()
-        .map(|(kind, reason, message)| {
-            json!({"type": kind, "status": "True", "reason": reason, "message": message, "lastTransitionTime": now})
-        })
-        .collect();
     let path = format!("/api/v1/namespaces/{}/status", live.metadata.name.as_deref().unwrap_or_default());
     let patch = json!({"status": {"conditions": conditions}});
     match send(client, Method::PATCH, &path, "application/merge-patch+json", Some(&patch)).await {
@@ -267,5 +295,31 @@ mod tests {
             words(&testing::decide(&testing::state(&done), decide_end, "/shop")),
             Vec::<String>::new()
         );
+    }
+
+    #[test]
+    fn what_keeps_a_namespace_is_told_once() {
+        let left: Left = [(
+            "pods".to_owned(),
+            vec![("a".to_owned(), vec!["x.example/y".to_owned()]), ("b".into(), vec![])],
+        )]
+        .into();
+        let at = |text: &str| text.parse::<Timestamp>().expect("a time");
+        let first = conditions(&left, &[], at("2026-01-01T00:00:00Z"));
+        let said: Vec<_> = first
+            .iter()
+            .map(|c| format!("{} {} {}", c.type_, c.status, c.message.as_deref().unwrap_or_default()))
+            .collect();
+        assert_eq!(
+            said,
+            [
+                "NamespaceDeletionDiscoveryFailure False All resources successfully discovered",
+                "NamespaceDeletionGroupVersionParsingFailure False All legacy kube types successfully parsed",
+                "NamespaceDeletionContentFailure False All content successfully deleted, may be waiting on finalization",
+                "NamespaceContentRemaining True Some resources are remaining: pods has 2 resource instances",
+                "NamespaceFinalizersRemaining True Some content in the namespace has finalizers remaining: x.example/y in 1 resource instances",
+            ]
+        );
+        assert_eq!(conditions(&left, &first, at("2026-01-01T00:00:09Z")), first);
     }
 }
