@@ -1,5 +1,7 @@
 //! What the garbage collector decides about one object.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use super::graph::{FOREGROUND, Graph, ORPHAN, Object, Presence};
@@ -19,7 +21,7 @@ pub enum Step {
 
 /// Looks at one object:
 /// 1. if it is being deleted and orphans its dependents, they are let go, then it is released;
-/// 2. if it waits for its dependents, it is released when none that blocks is left;
+/// 2. if it waits for its dependents, it is released when none that blocks is left, but for those that wait for it;
 /// 3. otherwise, if all its owners are gone (or wait for it to go), it is deleted; if some are, only
 ///    the references to those are removed. Owners nobody has heard of are asked for first.
 pub fn decide(graph: &Graph, uid: &str) -> Vec<Step> {
@@ -28,7 +30,7 @@ pub fn decide(graph: &Graph, uid: &str) -> Vec<Step> {
         return orphan(graph, object);
     }
     if object.waits(FOREGROUND) {
-        let blocked = graph.dependents(uid).any(|d| blocks(d, uid));
+        let blocked = graph.dependents(uid).any(|d| blocks(d, uid) && !waits_for(graph, d, uid));
         if !blocked {
             return vec![Step::Release { object: object.clone(), finalizer: FOREGROUND }];
         }
@@ -50,6 +52,20 @@ fn orphan(graph: &Graph, object: &Object) -> Vec<Step> {
 
 fn blocks(dependent: &Object, owner: &str) -> bool {
     dependent.owners.iter().any(|o| o.uid == owner && o.block_owner_deletion == Some(true))
+}
+
+/// Whether an object waits, perhaps by way of others, for the object `uid` to go: they own each other in a circle.
+fn waits_for(graph: &Graph, object: &Object, uid: &str) -> bool {
+    let (mut next, mut seen) = (vec![object], BTreeSet::new());
+    while let Some(object) = next.pop() {
+        if object.uid == uid {
+            return true;
+        }
+        if object.waits(FOREGROUND) && seen.insert(&object.uid) {
+            next.extend(graph.dependents(&object.uid).filter(|d| blocks(d, &object.uid)));
+        }
+    }
+    false
 }
 
 fn judge_owners(graph: &Graph, object: &Object) -> Vec<Step> {

@@ -83,6 +83,20 @@ fn in_the_foreground_the_leaves_go_first() {
 }
 
 #[test]
+fn a_circle_of_owners_goes_as_one() {
+    let release = |uid: &str| vec![format!("release {uid} from {FOREGROUND}")];
+    let mut graph = graph(&[ending("a", FOREGROUND, &["c"]), object("b", &["a"]), object("c", &["b"])]);
+    assert_eq!(words(&graph, "a"), Vec::<String>::new(), "it waits for b");
+    assert_eq!(words(&graph, "b"), ["delete b Foreground"]);
+    graph.seen(ending("b", FOREGROUND, &["a"]));
+    assert_eq!(words(&graph, "c"), ["delete c Foreground"]);
+    assert!(graph.seen(ending("c", FOREGROUND, &["b"])).contains("a"));
+    assert_eq!(["a", "b", "c"].map(|uid| words(&graph, uid)), ["a", "b", "c"].map(release));
+    graph.seen(object("d", &["a"]));
+    assert_eq!(words(&graph, "a"), Vec::<String>::new(), "it still waits for what is not of the circle");
+}
+
+#[test]
 fn a_dependent_that_does_not_block_is_not_waited_for() {
     let mut child = object("child", &["root"]);
     child.owners[0].block_owner_deletion = None;
