@@ -77,6 +77,7 @@ fn a_taken_api_port_is_named_before_anything_is_made() {
     let why = laptop.daymark_fails(&["up", "--no-egress"]);
     assert!(why.contains("127.0.0.1:6443") && why.contains("--api-port"), "{why}");
     assert_eq!(traces(&laptop), Vec::<String>::new());
+    assert!(!laptop.path("run").join(format!(".{}.lock", laptop.name)).exists(), "nor its lock");
     drop(listener);
 }
 

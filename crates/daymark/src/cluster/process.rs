@@ -6,6 +6,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -30,17 +31,29 @@ pub struct Alive(#[allow(dead_code, reason = "held, not read")] Flock<File>);
 /// # Errors
 /// Another process holds it: it is running already.
 pub fn claim(lock: &Path) -> Result<Alive> {
-    let file = open(lock)?;
-    let mut held = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, _)| {
-        miette!(
-            help = "`daymark status` shows what runs",
-            "another process holds {}: it is running already",
-            lock.display()
-        )
-    })?;
+    let mut held = loop {
+        let held = Flock::lock(open(lock)?, FlockArg::LockExclusiveNonblock).map_err(|(_, _)| {
+            miette!(
+                help = "`daymark status` shows what runs",
+                "another process holds {}: it is running already",
+                lock.display()
+            )
+        })?;
+        // Whoever held it may have removed it since it was opened: it would keep nobody out.
+        if is_at(&held, lock) {
+            break held;
+        }
+    };
     held.set_len(0).into_diagnostic()?;
     write!(held, "{}", std::process::id()).into_diagnostic()?;
     Ok(Alive(held))
+}
+
+/// Whether a file that is open is the one of that name.
+fn is_at(file: &File, path: &Path) -> bool {
+    let number = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    let (here, there) = (file.metadata().map(number), fs::metadata(path).map(number));
+    matches!((here, there), (Ok(here), Ok(there)) if here == there)
 }
 
 /// The pid of the living process behind a lock file.
@@ -240,6 +253,22 @@ mod tests {
         assert!(claim(&lock).is_err());
         drop(held);
         assert_eq!(living(&lock), None);
+    }
+
+    #[test]
+    fn a_lock_file_that_its_holder_removed_keeps_nobody_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = dir.path().join(".default.lock");
+        let held = claim(&lock).unwrap();
+        let opened = open(&lock).unwrap();
+        assert!(is_at(&opened, &lock));
+        fs::remove_file(&lock).unwrap();
+        assert!(!is_at(&opened, &lock), "it is nowhere");
+        drop(held);
+        let next = claim(&lock).unwrap();
+        assert!(!is_at(&opened, &lock), "another one has its name");
+        assert!(claim(&lock).is_err());
+        drop(next);
     }
 
     #[test]

@@ -49,9 +49,17 @@ fn remove_files(paths: &Paths) -> Result<()> {
             let _ = fs::remove_dir(parent);
         }
     }
+    forget_lock(paths);
+    Ok(())
+}
+
+/// Removes the lock file of a cluster that is not there, for whoever holds it.
+pub fn forget_lock(paths: &Paths) {
+    if paths.state.exists() || paths.run.exists() {
+        return;
+    }
     let _ = fs::remove_file(paths.cluster_lock());
     if let Some(parent) = paths.run.parent() {
         let _ = fs::remove_dir(parent);
     }
-    Ok(())
 }

@@ -22,7 +22,9 @@ pub async fn run(args: &Up) -> Result<()> {
     let paths = Paths::new(name);
     let lock = process::exclusive(&paths.cluster_lock(), name)?;
     let created = !paths.spec().exists();
-    let cluster = if created { Cluster { spec: plan(args).await?, paths } } else { existing(args)? };
+    let planned = if created { plan(args).await } else { existing(args).map(|cluster| cluster.spec) };
+    let spec = planned.inspect_err(|_| down::forget_lock(&paths))?;
+    let cluster = Cluster { spec, paths };
     let progress = Progress::begin();
     let outcome = tokio::select! {
         done = bring_up(&cluster, created, &progress) => done,
