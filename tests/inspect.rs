@@ -123,6 +123,22 @@ fn verify_says_when_it_cannot_tell() {
 }
 
 #[test]
+fn that_the_api_server_is_away_is_said_once() {
+    let laptop = Laptop::new();
+    let _cluster = laptop.up();
+    let lock = laptop.path("run").join(&laptop.name).join("locks/daemon");
+    let pid = std::fs::read_to_string(lock).expect("its lock").trim().parse().expect("its pid");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).expect("ends");
+    let (code, text) = verify(&laptop, &[]);
+    assert_eq!(code, 2, "{text}");
+    assert!(text.starts_with("error: the API server does not say") && text.lines().count() == 1, "{text}");
+    let top = ["top", "services", "--interval", "0.1", "-o", "json"];
+    let top = laptop.output(&[&[env!("CARGO_BIN_EXE_daymark")], &top[..]].concat());
+    let said = support::text(&top.stderr);
+    assert!(top.status.success() && said.starts_with("note: ") && said.lines().count() == 1, "{said}");
+}
+
+#[test]
 fn what_a_service_does_not_get_is_told_in_an_event() {
     let laptop = Laptop::new();
     let _cluster = laptop.up();

@@ -81,7 +81,8 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
 fn log_to_stderr(command: &Command) {
     let level = match command {
         Command::Daemon(_) | Command::Node { .. } | Command::Agent(_) => "info",
-        _ => "warn",
+        // What libraries have to say of an API server that is away is in our error.
+        _ => "off,daymark=warn",
     };
     let filter = tracing_subscriber::EnvFilter::try_from_env("DAYMARK_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));

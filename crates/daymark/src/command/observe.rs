@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Once;
 use std::time::Duration;
 
 use daymark_control::ChangeEvent;
@@ -19,6 +20,9 @@ use crate::cluster::pki::Holder;
 
 /// How long the API server may take to tell everything.
 const TOLD_WITHIN: Duration = Duration::from_secs(10);
+
+/// That names are missing is said once, however many nodes are looked at how often.
+static TOLD: Once = Once::new();
 
 /// One node's data plane.
 pub struct Place {
@@ -81,7 +85,7 @@ pub async fn plan(args: &Observed, node: &str, tables: &Tables) -> Result<(Plann
                 Ok(ChangeEvent::Change(change)) => drop(planner.apply(change)),
                 Ok(ChangeEvent::Triggered(_)) => {}
                 Ok(ChangeEvent::Synced) => return Ok(()),
-                Err(why) => return Err(miette!("{why:#}")),
+                Err(why) => return Err(miette!("the API server does not say what should be there: {why:#}")),
             }
         }
         Err(miette!("the API server ended the conversation"))
@@ -140,7 +144,9 @@ pub async fn names_if_known(args: &Observed, place: &Place, tables: &Tables) -> 
     match plan(args, &place.node, tables).await {
         Ok((planner, _)) => names(&planner),
         Err(why) => {
-            eprintln!("note: Services are shown by number: {}", crate::one_line(&why));
+            TOLD.call_once(|| {
+                eprintln!("note: Services are shown by number: {}", crate::one_line(&why));
+            });
             BTreeMap::new()
         }
     }
