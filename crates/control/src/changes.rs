@@ -1,22 +1,16 @@
 //! What agents follow: Services, EndpointSlices, Nodes and host ports as `Change`s.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use daymark_model::{Change, HostPorts, ObjectName, reduce, wire};
-use futures::stream::{self, Stream, StreamExt};
-use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::runtime::watcher::{Config, Event};
-use kube::{Api, Client};
-use serde::de::DeserializeOwned;
+use daymark_model::world::HashMap;
+use daymark_model::{Change, ObjectName};
+use futures::stream::{self, BoxStream, Stream, StreamExt};
+use kube::Client;
 use tracing::warn;
 
-use crate::lean::{Lean, Wire};
-use crate::object::key_of;
-use crate::watching::watch;
+use crate::following::{Step, Watch};
+use crate::reading::{Kind, Nodes, Pods, Read, Said, Services, Slices};
 
 /// One step of what an agent follows.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,36 +34,16 @@ pub fn changes(
     client: Client,
     node: Option<&str>,
 ) -> impl Stream<Item = anyhow::Result<ChangeEvent>> + Send + Unpin {
-    let services = follow::<wire::Service>(
-        Api::all(client.clone()),
-        Config::default(),
-        |o| reduce::service(o).map(Change::Service).map_err(|e| e.to_string()),
-        Change::ServiceGone,
-    );
-    let slices = follow::<wire::EndpointSlice>(
-        Api::all(client.clone()),
-        Config::default(),
-        |o| reduce::slice_change(o).map_err(|e| e.to_string()),
-        Change::SliceGone,
-    );
-    let nodes = follow::<wire::Node>(
-        Api::all(client.clone()),
-        Config::default(),
-        |o| reduce::node(o).map(Change::Node).map_err(|e| e.to_string()),
-        |name| Change::NodeGone(name.name),
-    );
-    let mut followed = vec![services.boxed(), slices.boxed(), nodes.boxed()];
+    let mut followed = vec![
+        follow::<Services>(Watch::new(client.clone(), None)),
+        follow::<Slices>(Watch::new(client.clone(), None)),
+        follow::<Nodes>(Watch::new(client.clone(), None)),
+    ];
     if let Some(node) = node {
-        let pods = follow::<wire::Pod>(
-            Api::all(client),
-            Config::default().fields(&format!("spec.nodeName={node}")),
-            |o| reduce::host_ports(o).map_err(|e| e.to_string()),
-            |name| Change::HostPortsGone(HostPorts::name_of(&name)),
-        );
-        followed.push(pods.boxed());
+        followed.push(follow::<Pods>(Watch::new(client, Some(format!("spec.nodeName={node}")))));
     }
     let mut unsynced = followed.len();
-    let all = stream::select_all(followed);
+    let all = stream::select_all(followed).flat_map(stream::iter);
     all.filter_map(move |told| {
         let event = match told {
             Ok(Told::Triggered(at)) => Some(Ok(ChangeEvent::Triggered(at))),
@@ -82,7 +56,6 @@ pub fn changes(
         };
         std::future::ready(event)
     })
-    .boxed()
 }
 
 enum Told {
@@ -92,189 +65,179 @@ enum Told {
     Listed,
 }
 
-fn follow<W>(
-    api: Api<Lean<W>>,
-    which: Config,
-    reduce: fn(&W) -> Result<Change, String>,
-    gone: fn(ObjectName) -> Change,
-) -> impl Stream<Item = anyhow::Result<Told>> + Send
-where
-    W: Wire + Clone + DeserializeOwned + Debug + Send + 'static,
-{
-    let mut known = Known { reduce, gone, names: Names::default(), listing: None, listed: false };
-    watch(api, which).flat_map(move |event| {
-        stream::iter(match event {
-            Ok(event) => known.take(event).into_iter().map(Ok).collect::<Vec<_>>(),
-            Err(error) => vec![Err(anyhow::Error::new(error))],
-        })
-    })
-}
-
-/// When that happened which a controller answered by this object.
-fn triggered(metadata: &ObjectMeta) -> Option<SystemTime> {
-    let text = metadata.annotations.as_ref()?.get(reduce::LAST_CHANGE)?;
-    text.parse::<Timestamp>().ok().map(SystemTime::from)
-}
-
-/// Names of objects, by namespace.
-#[derive(Default)]
-struct Names(BTreeMap<Arc<str>, BTreeSet<Arc<str>>>);
-
-impl Names {
-    fn insert(&mut self, ObjectName { namespace, name }: ObjectName) {
-        self.0.entry(namespace).or_default().insert(name);
-    }
-
-    fn remove(&mut self, ObjectName { namespace, name }: &ObjectName) -> bool {
-        let Some(names) = self.0.get_mut(namespace) else { return false };
-        let removed = names.remove(name);
-        if names.is_empty() {
-            self.0.remove(namespace);
+fn follow<K: Kind>(watch: Watch<K>) -> BoxStream<'static, Vec<anyhow::Result<Told>>> {
+    let state = (watch, Known::new(K::gone));
+    let told = stream::unfold(state, |(mut watch, mut known)| async move {
+        let mut told = Vec::new();
+        for step in watch.next().await {
+            match step {
+                Ok(step) => known.take(step, &mut told),
+                Err(error) => told.push(Err(error)),
+            }
         }
-        removed
-    }
-
-    fn get(&self, ObjectName { namespace, name }: &ObjectName) -> Option<ObjectName> {
-        let (namespace, names) = self.0.get_key_value(namespace)?;
-        Some(ObjectName { namespace: namespace.clone(), name: names.get(name)?.clone() })
-    }
-
-    fn not_in(&self, others: &Names) -> Vec<ObjectName> {
-        let all = self.0.iter().flat_map(|(namespace, names)| {
-            names.iter().map(|name| ObjectName { namespace: namespace.clone(), name: name.clone() })
-        });
-        all.filter(|name| others.get(name).is_none()).collect()
-    }
+        Some((told, (watch, known)))
+    });
+    told.boxed()
 }
+
+/// Names of objects, by namespace, with the number of the list or of the time after it that told them last.
+type Names = HashMap<Arc<str>, HashMap<Arc<str>, u32>>;
 
 /// The names of what has been told, so that deletions during an interruption are noticed.
-struct Known<W> {
-    reduce: fn(&W) -> Result<Change, String>,
+struct Known {
     gone: fn(ObjectName) -> Change,
     names: Names,
-    listing: Option<Names>,
+    /// How many lists began.
+    lists: u32,
     listed: bool,
 }
 
-impl<W: Wire> Known<W> {
-    fn take(&mut self, event: Event<Lean<W>>) -> Vec<Told> {
-        match event {
-            Event::Init => {
-                self.listing = Some(Names::default());
-                Vec::new()
-            }
-            Event::InitApply(Lean(object)) => {
-                let name = self.name_of(object.meta());
-                if let Some(listing) = &mut self.listing {
-                    listing.insert(name.clone());
+impl Known {
+    fn new(gone: fn(ObjectName) -> Change) -> Self {
+        Self { gone, names: Names::default(), lists: 0, listed: false }
+    }
+
+    fn take(&mut self, step: Step, told: &mut Vec<anyhow::Result<Told>>) {
+        match step {
+            Step::List => self.lists += 1,
+            Step::Listed => {
+                for name in self.untold() {
+                    self.forget(&name, told);
                 }
-                self.tell(name, &object)
-            }
-            Event::Apply(Lean(object)) => {
-                let mut told: Vec<_> = triggered(object.meta()).map(Told::Triggered).into_iter().collect();
-                let name = self.name_of(object.meta());
-                told.extend(self.tell(name, &object));
-                told
-            }
-            Event::Delete(Lean(object)) => self.forget(&key_of(object.meta())),
-            Event::InitDone => {
-                let listed = self.listing.take().unwrap_or_default();
-                let absent = self.names.not_in(&listed);
-                let mut told: Vec<_> = absent.iter().flat_map(|name| self.forget(name)).collect();
                 if !std::mem::replace(&mut self.listed, true) {
-                    told.push(Told::Listed);
+                    told.push(Ok(Told::Listed));
                 }
-                told
+            }
+            Step::Said(Said::Object(read)) => self.tell(read, told),
+            Step::Said(Said::Gone(name)) => self.forget(&name, told),
+            Step::Said(Said::Bookmark { .. } | Said::Failure(_)) => {}
+        }
+    }
+
+    /// What the last list did not tell, in order.
+    fn untold(&self) -> Vec<ObjectName> {
+        let all = self
+            .names
+            .iter()
+            .flat_map(|(namespace, names)| names.iter().map(move |(name, list)| (namespace, name, *list)));
+        let untold = all.filter(|(.., list)| *list != self.lists);
+        let mut untold: Vec<_> = untold
+            .map(|(namespace, name, _)| ObjectName { namespace: namespace.clone(), name: name.clone() })
+            .collect();
+        untold.sort();
+        untold
+    }
+
+    fn tell(&mut self, Read { name, trigger, change }: Read, told: &mut Vec<anyhow::Result<Told>>) {
+        match change {
+            Ok(mut change) => {
+                change.share_name(&self.remember(name));
+                // What was there at the start answers nothing.
+                let trigger = trigger.filter(|_| self.listed);
+                told.extend(trigger.map(|at| Ok(Told::Triggered(at))));
+                told.push(Ok(Told::Change(change)));
+            }
+            Err(error) => {
+                // What cannot be used must not live on as what it was before.
+                warn!(object = %name, %error, "ignored");
+                self.forget(&name, told);
             }
         }
     }
 
     /// One copy of each name.
-    fn name_of(&self, metadata: &ObjectMeta) -> ObjectName {
-        let name = key_of(metadata);
-        self.names.get(&name).unwrap_or(name)
+    fn remember(&mut self, ObjectName { namespace, name }: ObjectName) -> ObjectName {
+        let names = match self.names.get_mut(&namespace) {
+            Some(names) => names,
+            None => self.names.entry(namespace.clone()).or_default(),
+        };
+        let name = match names.get_key_value(&name) {
+            Some((known, _)) => known.clone(),
+            None => name,
+        };
+        names.insert(name.clone(), self.lists);
+        ObjectName { namespace, name }
     }
 
-    fn tell(&mut self, name: ObjectName, object: &W) -> Vec<Told> {
-        match (self.reduce)(object) {
-            Ok(mut change) => {
-                change.share_name(&name);
-                self.names.insert(name);
-                vec![Told::Change(change)]
+    fn forget(&mut self, name: &ObjectName, told: &mut Vec<anyhow::Result<Told>>) {
+        let Some(names) = self.names.get_mut(&name.namespace) else { return };
+        if names.remove(&name.name).is_some() {
+            if names.is_empty() {
+                self.names.remove(&name.namespace);
             }
-            Err(error) => {
-                // What cannot be used must not live on as what it was before.
-                warn!(object = %name, %error, "ignored");
-                self.forget(&name)
-            }
+            told.push(Ok(Told::Change((self.gone)(name.clone()))));
         }
-    }
-
-    fn forget(&mut self, name: &ObjectName) -> Vec<Told> {
-        if self.names.remove(name) { vec![Told::Change((self.gone)(name.clone()))] } else { Vec::new() }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use daymark_model::reduce::ReduceError;
+
     use super::*;
 
-    fn known() -> Known<wire::Service> {
-        let reduce = |o: &wire::Service| {
-            let name = o.metadata.name.clone().unwrap_or_default();
-            if name == "bad" { Err("bad".to_owned()) } else { Ok(Change::NodeGone(name.into())) }
-        };
-        Known { reduce, gone: Change::ServiceGone, names: Names::default(), listing: None, listed: false }
+    fn object(name: &str) -> Step {
+        let field = String::new();
+        let bad =
+            || ReduceError { kind: "Service", object: name.into(), field, value: name.into(), problem: "" };
+        let change = if name == "bad" { Err(bad()) } else { Ok(Change::NodeGone(name.into())) };
+        let trigger = Some(SystemTime::UNIX_EPOCH);
+        Step::Said(Said::Object(Read { name: ObjectName::new("n", name), trigger, change }))
     }
 
-    fn object(name: &str) -> Lean<wire::Service> {
-        let metadata =
-            ObjectMeta { name: Some(name.into()), namespace: Some("n".into()), ..Default::default() };
-        Lean(wire::Service { metadata, ..Default::default() })
+    fn gone(name: &str) -> Step {
+        Step::Said(Said::Gone(ObjectName::new("n", name)))
     }
 
-    fn words(told: Vec<Told>) -> Vec<String> {
-        let word = |t: Told| match t {
+    fn words(known: &mut Known, step: Step) -> Vec<String> {
+        let mut told = Vec::new();
+        known.take(step, &mut told);
+        let word = |t: anyhow::Result<Told>| match t.expect("no error") {
             Told::Change(Change::NodeGone(name)) => format!("told {name}"),
             Told::Change(Change::ServiceGone(name)) => format!("gone {name}"),
             Told::Change(other) => panic!("{other:?}"),
-            Told::Triggered(at) => format!("at {}", Timestamp::try_from(at).expect("a time")),
+            Told::Triggered(_) => "triggered".to_owned(),
             Told::Listed => "listed".to_owned(),
         };
         told.into_iter().map(word).collect()
     }
 
+    fn known() -> Known {
+        Known::new(Change::ServiceGone)
+    }
+
     #[test]
     fn only_a_complete_list_tells_that_something_went() {
-        let mut known = known();
-        known.take(Event::Init);
-        assert_eq!(words(known.take(Event::InitApply(object("a")))), ["told a"]);
-        assert_eq!(words(known.take(Event::InitApply(object("b")))), ["told b"]);
-        assert_eq!(words(known.take(Event::InitDone)), ["listed"]);
-        assert_eq!(words(known.take(Event::Init)), Vec::<String>::new());
-        assert_eq!(words(known.take(Event::Init)), Vec::<String>::new(), "an interrupted list says nothing");
-        assert_eq!(words(known.take(Event::InitApply(object("b")))), ["told b"]);
-        assert_eq!(words(known.take(Event::InitDone)), ["gone n/a"]);
-        assert_eq!(words(known.take(Event::Delete(object("b")))), ["gone n/b"]);
-        assert_eq!(words(known.take(Event::Delete(object("b")))), Vec::<String>::new());
+        let nothing = Vec::<String>::new();
+        let known = &mut known();
+        words(known, Step::List);
+        assert_eq!(words(known, object("a")), ["told a"], "what was there at the start answers nothing");
+        for name in ["c", "b"] {
+            words(known, object(name));
+        }
+        assert_eq!(words(known, Step::Listed), ["listed"]);
+        assert_eq!(words(known, Step::List), nothing);
+        assert_eq!(words(known, object("a")).last().map(String::as_str), Some("told a"));
+        assert_eq!(words(known, Step::List), nothing, "an interrupted list says nothing");
+        words(known, object("b"));
+        assert_eq!(words(known, Step::Listed), ["gone n/a", "gone n/c"]);
+        assert_eq!(words(known, gone("b")), ["gone n/b"]);
+        assert_eq!(words(known, gone("b")), nothing);
     }
 
     #[test]
     fn a_change_is_told_with_what_triggered_it() {
-        let mut known = known();
-        let annotation = (reduce::LAST_CHANGE.to_owned(), "2026-01-02T03:04:05.25Z".to_owned());
-        let mut changed = object("a");
-        changed.0.metadata.annotations = Some([annotation].into());
-        let told = words(known.take(Event::InitApply(changed.clone())));
-        assert_eq!(told, ["told a"], "what was there at the start answers nothing");
-        assert_eq!(words(known.take(Event::Apply(changed))), ["at 2026-01-02T03:04:05.25Z", "told a"]);
+        let known = &mut known();
+        words(known, Step::List);
+        words(known, Step::Listed);
+        assert_eq!(words(known, object("a")), ["triggered", "told a"]);
     }
 
     #[test]
     fn what_cannot_be_used_is_taken_back() {
-        let mut known = known();
-        assert_eq!(words(known.take(Event::Apply(object("bad")))), Vec::<String>::new());
-        known.names.insert(ObjectName::new("n", "bad"));
-        assert_eq!(words(known.take(Event::Apply(object("bad")))), ["gone n/bad"]);
+        let known = &mut known();
+        assert_eq!(words(known, object("bad")), Vec::<String>::new());
+        known.remember(ObjectName::new("n", "bad"));
+        assert_eq!(words(known, object("bad")), ["gone n/bad"]);
     }
 }

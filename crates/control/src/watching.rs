@@ -8,8 +8,8 @@ use kube::runtime::watcher::{self, Config, Event};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 
-const FIRST_DELAY: Duration = Duration::from_millis(50);
-const LAST_DELAY: Duration = Duration::from_secs(5);
+pub const FIRST_DELAY: Duration = Duration::from_millis(50);
+pub const LAST_DELAY: Duration = Duration::from_secs(5);
 
 type Events<K> = BoxStream<'static, watcher::Result<Event<K>>>;
 

@@ -17,5 +17,6 @@ pub use family::{HasFamily, PerFamily};
 pub use host_ports::{HostPort, HostPorts};
 pub use name::{ObjectName, Protocol};
 pub use node::Node;
+pub use packed::{EndpointView, SliceView};
 pub use service::{LoadBalancerIp, Service, ServicePort, ServiceType, TrafficDistribution};
 pub use world::{Change, Touched, World};

@@ -1,9 +1,9 @@
 //! Slices as a [`crate::World`] keeps them: some ten bytes an endpoint, since there may be half a million.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use crate::world::HashMap;
 use crate::{AddressFamily, Endpoint, Hints, ObjectName, Slice, SlicePort};
 
 const READY: u8 = 1;
@@ -78,14 +78,19 @@ impl PackedSlice {
     }
 
     pub fn unpack(&self, service: &ObjectName, nodes: &NodeNumbers) -> Slice {
+        let view = self.view(nodes);
         let mut endpoints = Vec::with_capacity(self.endpoints.len() / 5);
-        let mut rest = &*self.endpoints;
-        while let Some(mut endpoint) = take_endpoint(&mut rest, nodes) {
-            if let Some(Extra { hostname, hints }) = self.extras.as_ref().and_then(|e| e.get(endpoints.len()))
-            {
-                (endpoint.hostname, endpoint.hints) = (hostname.clone(), hints.clone());
-            }
-            endpoints.push(endpoint);
+        for (index, endpoint) in view.endpoints().enumerate() {
+            let extra = self.extras.as_ref().and_then(|extras| extras.get(index));
+            endpoints.push(Endpoint {
+                address: endpoint.address,
+                ready: endpoint.ready,
+                serving: endpoint.serving,
+                terminating: endpoint.terminating,
+                node: endpoint.node.cloned(),
+                hostname: extra.and_then(|extra| extra.hostname.clone()),
+                hints: extra.and_then(|extra| extra.hints.clone()),
+            });
         }
         Slice {
             name: ObjectName { namespace: service.namespace.clone(), name: self.name.clone() },
@@ -95,10 +100,57 @@ impl PackedSlice {
             endpoints,
         }
     }
+
+    pub fn view<'a>(&'a self, nodes: &'a NodeNumbers) -> SliceView<'a> {
+        SliceView { packed: self, nodes }
+    }
 }
 
-/// Takes the next endpoint off the front; `None` at the end.
-fn take_endpoint(rest: &mut &[u8], nodes: &NodeNumbers) -> Option<Endpoint> {
+/// A slice where it is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct SliceView<'a> {
+    packed: &'a PackedSlice,
+    nodes: &'a NodeNumbers,
+}
+
+/// An endpoint of a [`SliceView`]; its hostname aside.
+#[derive(Clone, Copy, Debug)]
+pub struct EndpointView<'a> {
+    pub address: IpAddr,
+    pub ready: bool,
+    pub serving: bool,
+    pub terminating: bool,
+    pub node: Option<&'a Arc<str>>,
+    pub hints: Option<&'a Hints>,
+}
+
+impl<'a> SliceView<'a> {
+    pub fn name(&self) -> &'a Arc<str> {
+        &self.packed.name
+    }
+
+    pub fn family(&self) -> AddressFamily {
+        self.packed.family
+    }
+
+    pub fn ports(&self) -> &'a [SlicePort] {
+        &self.packed.ports
+    }
+
+    pub fn endpoints(&self) -> impl Iterator<Item = EndpointView<'a>> + use<'a> {
+        let Self { packed, nodes } = *self;
+        let mut rest = &*packed.endpoints;
+        let mut extras = packed.extras.iter().flatten();
+        std::iter::from_fn(move || {
+            let endpoint = take_endpoint(&mut rest, nodes)?;
+            let extra = extras.next();
+            Some(EndpointView { hints: extra.and_then(|extra| extra.hints.as_deref()), ..endpoint })
+        })
+    }
+}
+
+/// Takes the next endpoint off the front, without its hints; `None` at the end.
+fn take_endpoint<'a>(rest: &mut &[u8], nodes: &'a NodeNumbers) -> Option<EndpointView<'a>> {
     let flags = take::<1>(rest)?[0];
     let address = match flags & IPV6 {
         0 => Ipv4Addr::from(take::<4>(rest)?).into(),
@@ -106,15 +158,14 @@ fn take_endpoint(rest: &mut &[u8], nodes: &NodeNumbers) -> Option<Endpoint> {
     };
     let node = match flags & ON_NODE {
         0 => None,
-        _ => nodes.names.get(u32::from_ne_bytes(take(rest)?) as usize).cloned(),
+        _ => nodes.names.get(u32::from_ne_bytes(take(rest)?) as usize),
     };
-    Some(Endpoint {
+    Some(EndpointView {
         address,
         ready: flags & READY != 0,
         serving: flags & SERVING != 0,
         terminating: flags & TERMINATING != 0,
         node,
-        hostname: None,
         hints: None,
     })
 }

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1::EndpointHints;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::wire;
 use crate::{
@@ -22,10 +21,12 @@ const HEADLESS: &str = "service.kubernetes.io/headless";
 const ZONE: &str = "topology.kubernetes.io/zone";
 /// Annotation of an EndpointSlice: when that happened which its latest change answers.
 pub const LAST_CHANGE: &str = "endpoints.kubernetes.io/last-change-trigger-time";
+/// Annotation of the bookmark that ends a streaming list (KEP-3157).
+pub const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 const EXCLUDE_FROM_LOAD_BALANCERS: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
 /// Labels and annotations that have a meaning here; [`wire`] reads no others.
-pub(crate) const ASKED_FOR: [&str; 6] =
-    [SERVICE_NAME, PROXY_NAME, HEADLESS, ZONE, EXCLUDE_FROM_LOAD_BALANCERS, LAST_CHANGE];
+pub(crate) const ASKED_FOR: [&str; 7] =
+    [SERVICE_NAME, PROXY_NAME, HEADLESS, ZONE, EXCLUDE_FROM_LOAD_BALANCERS, LAST_CHANGE, INITIAL_EVENTS_END];
 const LEAVING_TAINT: &str = "ToBeDeletedByClusterAutoscaler";
 const NO_ADDRESS: &str = "is no IP address or CIDR";
 const DEFAULT_AFFINITY_SECONDS: u32 = 10_800;
@@ -45,7 +46,7 @@ pub struct ReduceError {
 }
 
 /// A Service, for the data plane, DNS and announcing.
-pub fn service(object: &wire::Service) -> Result<Service, ReduceError> {
+pub fn service(object: &wire::Service<'_>) -> Result<Service, ReduceError> {
     let name = object_name(&object.metadata);
     let at = Source { kind: "Service", object: &name };
     let none = wire::ServiceSpec::default();
@@ -95,36 +96,30 @@ pub fn service(object: &wire::Service) -> Result<Service, ReduceError> {
     })
 }
 
-/// An EndpointSlice; `None` if it belongs to no Service or holds host names, which nothing here serves.
-pub fn slice(object: &wire::EndpointSlice) -> Result<Option<Slice>, ReduceError> {
+/// The change that an added or modified EndpointSlice means. It is gone if it belongs to no Service, or holds host
+/// names, which nothing here serves.
+pub fn slice(object: wire::EndpointSlice<'_>) -> Result<Change, ReduceError> {
     let name = object_name(&object.metadata);
     let at = Source { kind: "EndpointSlice", object: &name };
-    let Some(service) = label(&object.metadata, SERVICE_NAME).filter(|service| !service.is_empty()) else {
-        return Ok(None);
+    let Some(service) = object.metadata.label(SERVICE_NAME).filter(|service| !service.is_empty()) else {
+        return Ok(Change::SliceGone(name));
     };
-    let family = match object.address_type.as_str() {
+    let family = match &*object.address_type {
         "IPv4" => AddressFamily::Ipv4,
         "IPv6" => AddressFamily::Ipv6,
-        "FQDN" => return Ok(None),
+        "FQDN" => return Ok(Change::SliceGone(name)),
         other => return Err(at.error("addressType", other, "is none of IPv4, IPv6, FQDN")),
     };
+    let (service, ports) = (service.into(), slice_ports(&at, &object.ports)?);
     let mut endpoints = Vec::with_capacity(object.endpoints.as_ref().map_or(0, Vec::len));
-    for (index, endpoint) in object.endpoints.iter().flatten().enumerate() {
+    for (index, endpoint) in object.endpoints.into_iter().flatten().enumerate() {
         endpoints.extend(slice_endpoint(&at, index, endpoint, family)?);
     }
-    Ok(Some(Slice { service: service.into(), family, ports: slice_ports(&at, object)?, endpoints, name }))
-}
-
-/// The change that an added or modified EndpointSlice means: one that belongs to no Service is gone.
-pub fn slice_change(object: &wire::EndpointSlice) -> Result<Change, ReduceError> {
-    Ok(match slice(object)? {
-        Some(slice) => Change::Slice(slice),
-        None => Change::SliceGone(object_name(&object.metadata)),
-    })
+    Ok(Change::Slice(Slice { service, family, ports, endpoints, name }))
 }
 
 /// A Node.
-pub fn node(object: &wire::Node) -> Result<Node, ReduceError> {
+pub fn node(object: &wire::Node<'_>) -> Result<Node, ReduceError> {
     let name: Arc<str> = object.metadata.name.as_deref().unwrap_or_default().into();
     let at = Source { kind: "Node", object: &name };
     let (no_spec, no_status) = (core::NodeSpec::default(), wire::NodeStatus::default());
@@ -140,7 +135,7 @@ pub fn node(object: &wire::Node) -> Result<Node, ReduceError> {
     Ok(Node {
         internal_ips,
         pod_cidrs,
-        zone: label(&object.metadata, ZONE).filter(|zone| !zone.is_empty()).map(Arc::from),
+        zone: object.metadata.label(ZONE).filter(|zone| !zone.is_empty()).map(Arc::from),
         ready,
         excluded_from_load_balancers: has_label(&object.metadata, EXCLUDE_FROM_LOAD_BALANCERS),
         leaving: object.metadata.deletion_timestamp.is_some()
@@ -150,7 +145,7 @@ pub fn node(object: &wire::Node) -> Result<Node, ReduceError> {
 }
 
 /// The host ports of a pod that has an address and has not ended; otherwise that there are none.
-pub fn host_ports(object: &wire::Pod) -> Result<Change, ReduceError> {
+pub fn host_ports(object: &wire::Pod<'_>) -> Result<Change, ReduceError> {
     let pod = object_name(&object.metadata);
     let at = Source { kind: "Pod", object: &pod };
     let name = HostPorts::name_of(&pod);
@@ -183,20 +178,20 @@ pub fn host_ports(object: &wire::Pod) -> Result<Change, ReduceError> {
 }
 
 /// The namespace and name in an object's metadata.
-pub fn object_name(metadata: &ObjectMeta) -> ObjectName {
-    ObjectName::new(
-        metadata.namespace.as_deref().unwrap_or("default"),
-        metadata.name.as_deref().unwrap_or_default(),
-    )
+pub fn object_name(metadata: &wire::Metadata<'_>) -> ObjectName {
+    ObjectName {
+        namespace: metadata.namespace.clone().unwrap_or_else(|| "default".into()),
+        name: metadata.name.as_deref().unwrap_or_default().into(),
+    }
 }
 
-fn cluster_ips(at: &Source, spec: &wire::ServiceSpec) -> Result<Vec<IpAddr>, ReduceError> {
+fn cluster_ips(at: &Source, spec: &wire::ServiceSpec<'_>) -> Result<Vec<IpAddr>, ReduceError> {
     let listed = spec.cluster_ips.iter().flatten();
     let only = spec.cluster_ip.iter().filter(|_| spec.cluster_ips.as_ref().is_none_or(Vec::is_empty));
-    at.parse_all("spec.clusterIPs", listed.chain(only).filter(|ip| !ip.is_empty() && *ip != "None"))
+    at.parse_all("spec.clusterIPs", listed.chain(only).filter(|ip| !ip.is_empty() && ip.as_ref() != "None"))
 }
 
-fn load_balancer_ips(at: &Source, object: &wire::Service) -> Result<Vec<LoadBalancerIp>, ReduceError> {
+fn load_balancer_ips(at: &Source, object: &wire::Service<'_>) -> Result<Vec<LoadBalancerIp>, ReduceError> {
     let status = object.status.as_ref().and_then(|status| status.load_balancer.as_ref());
     let mut ips = Vec::new();
     for ingress in status.iter().flat_map(|status| status.ingress.iter().flatten()) {
@@ -208,13 +203,13 @@ fn load_balancer_ips(at: &Source, object: &wire::Service) -> Result<Vec<LoadBala
     Ok(ips)
 }
 
-fn source_ranges(at: &Source, spec: &wire::ServiceSpec) -> Result<Vec<IpNet>, ReduceError> {
+fn source_ranges(at: &Source, spec: &wire::ServiceSpec<'_>) -> Result<Vec<IpNet>, ReduceError> {
     let ranges = spec.load_balancer_source_ranges.iter().flatten().map(|range| range.trim());
     let ranges: Vec<IpNet> = at.parse_all("spec.loadBalancerSourceRanges", ranges)?;
     Ok(ranges.into_iter().map(|range| range.trunc()).collect())
 }
 
-fn affinity_seconds(at: &Source, spec: &wire::ServiceSpec) -> Result<u32, ReduceError> {
+fn affinity_seconds(at: &Source, spec: &wire::ServiceSpec<'_>) -> Result<u32, ReduceError> {
     let config = spec.session_affinity_config.as_ref().and_then(|config| config.client_ip.as_ref());
     match config.and_then(|client_ip| client_ip.timeout_seconds) {
         None => Ok(DEFAULT_AFFINITY_SECONDS),
@@ -227,7 +222,7 @@ fn affinity_seconds(at: &Source, spec: &wire::ServiceSpec) -> Result<u32, Reduce
     }
 }
 
-fn service_ports(at: &Source, spec: &wire::ServiceSpec) -> Result<Vec<ServicePort>, ReduceError> {
+fn service_ports(at: &Source, spec: &wire::ServiceSpec<'_>) -> Result<Vec<ServicePort>, ReduceError> {
     let mut ports = Vec::new();
     for (index, port) in spec.ports.iter().flatten().enumerate() {
         ports.push(ServicePort {
@@ -243,9 +238,12 @@ fn service_ports(at: &Source, spec: &wire::ServiceSpec) -> Result<Vec<ServicePor
     Ok(ports)
 }
 
-fn slice_ports(at: &Source, object: &wire::EndpointSlice) -> Result<Vec<SlicePort>, ReduceError> {
+fn slice_ports(
+    at: &Source,
+    listed: &Option<Vec<wire::EndpointPort<'_>>>,
+) -> Result<Vec<SlicePort>, ReduceError> {
     let mut ports = Vec::new();
-    for (index, port) in object.ports.iter().flatten().enumerate() {
+    for (index, port) in listed.iter().flatten().enumerate() {
         let Some(number) = port.port else { continue };
         ports.push(SlicePort {
             name: port.name.clone().unwrap_or_default(),
@@ -260,7 +258,7 @@ fn slice_ports(at: &Source, object: &wire::EndpointSlice) -> Result<Vec<SlicePor
 fn slice_endpoint(
     at: &Source,
     index: usize,
-    endpoint: &wire::Endpoint,
+    endpoint: wire::Endpoint<'_>,
     family: AddressFamily,
 ) -> Result<Option<Endpoint>, ReduceError> {
     let field = || format!("endpoints[{index}].addresses[0]");
@@ -278,7 +276,7 @@ fn slice_endpoint(
         ready: conditions.ready.unwrap_or(true),
         serving: conditions.serving.unwrap_or(true),
         terminating: conditions.terminating.unwrap_or(false),
-        node: endpoint.node_name.clone(),
+        node: endpoint.node_name,
         hostname: endpoint.hostname.as_deref().filter(|name| !name.is_empty()).map(Arc::from),
         hints: endpoint.hints.as_ref().and_then(hints),
     }))
@@ -293,12 +291,8 @@ fn hints(hints: &EndpointHints) -> Option<Arc<Hints>> {
     any.then(|| Arc::new(Hints { zones, nodes }))
 }
 
-fn label<'a>(metadata: &'a ObjectMeta, key: &str) -> Option<&'a str> {
-    metadata.labels.as_ref().and_then(|labels| labels.get(key)).map(String::as_str)
-}
-
-fn has_label(metadata: &ObjectMeta, key: &str) -> bool {
-    label(metadata, key).is_some()
+fn has_label(metadata: &wire::Metadata<'_>, key: &str) -> bool {
+    metadata.label(key).is_some()
 }
 
 /// The object being reduced, for errors. What errors say is made when there is one.

@@ -1,90 +1,97 @@
 //! API objects as they are read: the fields that count here and no others. What else they carry (managed fields
-//! above all) is most of their bytes, and is skipped without a copy.
+//! above all) is most of their bytes, and is skipped without a copy. Strings stay where they were read.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::net::IpAddr;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde::Deserialize as Read;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::reduce;
+use crate::world::HashSet;
 
-/// A Service; metadata as in [`EndpointSlice`].
+/// A Service.
 #[derive(Clone, Debug, Default, Read)]
-pub struct Service {
-    #[serde(default, deserialize_with = "metadata")]
-    pub metadata: ObjectMeta,
-    pub spec: Option<ServiceSpec>,
+pub struct Service<'a> {
+    #[serde(borrow, default)]
+    pub metadata: Metadata<'a>,
+    #[serde(borrow)]
+    pub spec: Option<ServiceSpec<'a>>,
     pub status: Option<core::ServiceStatus>,
 }
 
 #[derive(Clone, Debug, Default, Read)]
 #[serde(rename_all = "camelCase")]
-pub struct ServiceSpec {
-    #[serde(default, rename = "type", deserialize_with = "shared")]
-    pub type_: Option<Arc<str>>,
-    #[serde(rename = "clusterIP")]
-    pub cluster_ip: Option<String>,
-    #[serde(rename = "clusterIPs")]
-    pub cluster_ips: Option<Vec<String>>,
-    #[serde(rename = "externalIPs")]
-    pub external_ips: Option<Vec<String>>,
-    pub external_name: Option<String>,
-    #[serde(default, deserialize_with = "shared")]
-    pub external_traffic_policy: Option<Arc<str>>,
+pub struct ServiceSpec<'a> {
+    #[serde(borrow, rename = "type")]
+    pub type_: Option<Text<'a>>,
+    #[serde(borrow, rename = "clusterIP")]
+    pub cluster_ip: Option<Text<'a>>,
+    #[serde(borrow, rename = "clusterIPs")]
+    pub cluster_ips: Option<Vec<Text<'a>>>,
+    #[serde(borrow, rename = "externalIPs")]
+    pub external_ips: Option<Vec<Text<'a>>>,
+    #[serde(borrow)]
+    pub external_name: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub external_traffic_policy: Option<Text<'a>>,
     pub health_check_node_port: Option<i32>,
-    #[serde(default, deserialize_with = "shared")]
-    pub internal_traffic_policy: Option<Arc<str>>,
-    pub load_balancer_source_ranges: Option<Vec<String>>,
-    pub ports: Option<Vec<ServicePort>>,
+    #[serde(borrow)]
+    pub internal_traffic_policy: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub load_balancer_source_ranges: Option<Vec<Text<'a>>>,
+    #[serde(borrow)]
+    pub ports: Option<Vec<ServicePort<'a>>>,
     pub publish_not_ready_addresses: Option<bool>,
-    #[serde(default, deserialize_with = "shared")]
-    pub session_affinity: Option<Arc<str>>,
+    #[serde(borrow)]
+    pub session_affinity: Option<Text<'a>>,
     pub session_affinity_config: Option<core::SessionAffinityConfig>,
-    #[serde(default, deserialize_with = "shared")]
-    pub traffic_distribution: Option<Arc<str>>,
+    #[serde(borrow)]
+    pub traffic_distribution: Option<Text<'a>>,
 }
 
 #[derive(Clone, Debug, Default, Read)]
 #[serde(rename_all = "camelCase")]
-pub struct ServicePort {
+pub struct ServicePort<'a> {
     #[serde(default, deserialize_with = "shared")]
     pub name: Option<Arc<str>>,
     pub node_port: Option<i32>,
     #[serde(default)]
     pub port: i32,
-    #[serde(default, deserialize_with = "shared")]
-    pub protocol: Option<Arc<str>>,
+    #[serde(borrow)]
+    pub protocol: Option<Text<'a>>,
 }
 
-/// An EndpointSlice. Its metadata has name, namespace, resource version, time of deletion, and those labels and
-/// annotations that [`crate::reduce`] asks for.
+/// An EndpointSlice.
 #[derive(Clone, Debug, Default, Read)]
 #[serde(rename_all = "camelCase")]
-pub struct EndpointSlice {
-    #[serde(default, deserialize_with = "metadata")]
-    pub metadata: ObjectMeta,
-    #[serde(default)]
-    pub address_type: String,
-    pub endpoints: Option<Vec<Endpoint>>,
-    pub ports: Option<Vec<EndpointPort>>,
+pub struct EndpointSlice<'a> {
+    #[serde(borrow, default)]
+    pub metadata: Metadata<'a>,
+    #[serde(borrow, default)]
+    pub address_type: Text<'a>,
+    #[serde(borrow)]
+    pub endpoints: Option<Vec<Endpoint<'a>>>,
+    #[serde(borrow)]
+    pub ports: Option<Vec<EndpointPort<'a>>>,
 }
 
 #[derive(Clone, Debug, Default, Read)]
 #[serde(rename_all = "camelCase")]
-pub struct Endpoint {
+pub struct Endpoint<'a> {
     /// Only the first has a meaning, says the API.
     #[serde(default, rename = "addresses", deserialize_with = "first")]
     pub address: Option<Address>,
     pub conditions: Option<Conditions>,
     pub hints: Option<discovery::EndpointHints>,
-    pub hostname: Option<String>,
+    #[serde(borrow)]
+    pub hostname: Option<Text<'a>>,
     #[serde(default, deserialize_with = "shared")]
     pub node_name: Option<Arc<str>>,
 }
@@ -104,19 +111,19 @@ pub struct Conditions {
 }
 
 #[derive(Clone, Debug, Default, Read)]
-pub struct EndpointPort {
+pub struct EndpointPort<'a> {
     #[serde(default, deserialize_with = "shared")]
     pub name: Option<Arc<str>>,
     pub port: Option<i32>,
-    #[serde(default, deserialize_with = "shared")]
-    pub protocol: Option<Arc<str>>,
+    #[serde(borrow)]
+    pub protocol: Option<Text<'a>>,
 }
 
-/// A Node; metadata as in [`EndpointSlice`].
+/// A Node.
 #[derive(Clone, Debug, Default, Read)]
-pub struct Node {
-    #[serde(default, deserialize_with = "metadata")]
-    pub metadata: ObjectMeta,
+pub struct Node<'a> {
+    #[serde(borrow, default)]
+    pub metadata: Metadata<'a>,
     pub spec: Option<core::NodeSpec>,
     pub status: Option<NodeStatus>,
 }
@@ -135,11 +142,11 @@ pub struct NodeCondition {
     pub status: String,
 }
 
-/// A Pod; metadata as in [`EndpointSlice`].
+/// A Pod.
 #[derive(Clone, Debug, Default, Read)]
-pub struct Pod {
-    #[serde(default, deserialize_with = "metadata")]
-    pub metadata: ObjectMeta,
+pub struct Pod<'a> {
+    #[serde(borrow, default)]
+    pub metadata: Metadata<'a>,
     pub spec: Option<PodSpec>,
     pub status: Option<PodStatus>,
 }
@@ -168,34 +175,86 @@ pub struct PodStatus {
     pub pod_ips: Option<Vec<core::PodIP>>,
 }
 
-#[derive(Default, Read)]
+/// Labels and annotations are those that [`crate::reduce`] asks for.
+#[derive(Clone, Debug, Default, Read)]
 #[serde(rename_all = "camelCase")]
-struct Metadata {
-    name: Option<String>,
-    namespace: Option<String>,
-    resource_version: Option<String>,
-    deletion_timestamp: Option<Time>,
-    labels: Option<Kept>,
-    annotations: Option<Kept>,
+pub struct Metadata<'a> {
+    #[serde(borrow)]
+    pub name: Option<Text<'a>>,
+    #[serde(default, deserialize_with = "shared")]
+    pub namespace: Option<Arc<str>>,
+    #[serde(borrow)]
+    pub resource_version: Option<Text<'a>>,
+    pub deletion_timestamp: Option<IgnoredAny>,
+    #[serde(borrow)]
+    labels: Option<Kept<'a>>,
+    #[serde(borrow)]
+    annotations: Option<Kept<'a>>,
 }
 
-fn metadata<'de, D: Deserializer<'de>>(from: D) -> Result<ObjectMeta, D::Error> {
-    let read = Option::<Metadata>::deserialize(from)?.unwrap_or_default();
-    Ok(ObjectMeta {
-        name: read.name,
-        namespace: read.namespace,
-        resource_version: read.resource_version,
-        deletion_timestamp: read.deletion_timestamp,
-        labels: read.labels.map(|kept| kept.0),
-        annotations: read.annotations.map(|kept| kept.0),
-        ..ObjectMeta::default()
-    })
+impl Metadata<'_> {
+    pub fn label(&self, key: &str) -> Option<&str> {
+        self.labels.as_ref()?.get(key)
+    }
+
+    pub fn annotation(&self, key: &str) -> Option<&str> {
+        self.annotations.as_ref()?.get(key)
+    }
 }
 
-/// The labels or annotations that are asked for.
-struct Kept(BTreeMap<String, String>);
+/// A string where it was read, or a copy where there were escapes in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Text<'a>(Cow<'a, str>);
 
-impl<'de> Deserialize<'de> for Kept {
+impl Deref for Text<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl AsRef<str> for Text<'_> {
+    fn as_ref(&self) -> &str {
+        self
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Reads;
+
+        impl<'de> Visitor<'de> for Reads {
+            type Value = Text<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Owned(text.to_owned())))
+            }
+        }
+
+        from.deserialize_str(Reads)
+    }
+}
+
+/// The labels or annotations that are asked for, in the order of [`reduce::ASKED_FOR`].
+#[derive(Clone, Debug, Default)]
+struct Kept<'a>([Option<Text<'a>>; reduce::ASKED_FOR.len()]);
+
+impl Kept<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0[reduce::ASKED_FOR.iter().position(|asked| *asked == key)?].as_deref()
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Kept<'a> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         from.deserialize_map(KeptVisitor)
     }
@@ -204,26 +263,26 @@ impl<'de> Deserialize<'de> for Kept {
 struct KeptVisitor;
 
 impl<'de> Visitor<'de> for KeptVisitor {
-    type Value = Kept;
+    type Value = Kept<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a map of strings")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<Kept, A::Error> {
-        let mut kept = BTreeMap::new();
+    fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<Kept<'de>, A::Error> {
+        let mut kept = Kept::default();
         while let Some(Key(key)) = from.next_key()? {
             match key {
-                Some(key) => drop(kept.insert(key.to_owned(), from.next_value()?)),
+                Some(key) => kept.0[key] = Some(from.next_value()?),
                 None => drop(from.next_value::<IgnoredAny>()?),
             }
         }
-        Ok(Kept(kept))
+        Ok(kept)
     }
 }
 
-/// A key that is asked for, or none.
-struct Key(Option<&'static str>);
+/// The number of a key that is asked for, or none.
+struct Key(Option<usize>);
 
 impl<'de> Deserialize<'de> for Key {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
@@ -241,7 +300,7 @@ impl Visitor<'_> for KeyVisitor {
     }
 
     fn visit_str<E>(self, key: &str) -> Result<Key, E> {
-        Ok(Key(reduce::ASKED_FOR.into_iter().find(|asked| *asked == key)))
+        Ok(Key(reduce::ASKED_FOR.iter().position(|asked| *asked == key)))
     }
 }
 
@@ -249,7 +308,7 @@ impl Visitor<'_> for KeyVisitor {
 const REMEMBERED: usize = 4096;
 
 thread_local! {
-    /// Strings that came before. A few (protocols, names of nodes and ports) come over and over.
+    /// Strings that came before. A few (names of namespaces, nodes and ports) come over and over.
     static STRINGS: RefCell<HashSet<Arc<str>>> = RefCell::default();
 }
 

@@ -1,11 +1,15 @@
 //! The [`World`]: everything that is known of the cluster, changed by one [`Change`] at a time.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hash;
 use std::sync::Arc;
 
-use crate::packed::{NodeNumbers, PackedSlice};
+use crate::packed::{NodeNumbers, PackedSlice, SliceView};
 use crate::{Hints, HostPorts, Node, ObjectName, Service, Slice, SlicePort};
+
+/// Hash tables of what may be a hundred thousand names.
+pub type HashMap<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
+pub type HashSet<K> = std::collections::HashSet<K, foldhash::fast::RandomState>;
 
 /// One object that appeared, changed or went away.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +72,7 @@ impl Touched {
 /// they came to be: the order of changes to different objects does not matter.
 #[derive(Clone, Debug, Default)]
 pub struct World {
-    services: BTreeMap<ObjectName, Box<Service>>,
+    services: HashMap<ObjectName, Box<Service>>,
     /// Slices by the Service that they belong to, then in order of their own names.
     slices: HashMap<ObjectName, Vec<PackedSlice>>,
     /// The Service that each slice belongs to.
@@ -93,7 +97,9 @@ impl World {
 
     /// All Services, in order of their names.
     pub fn services(&self) -> impl Iterator<Item = &Service> {
-        self.services.values().map(Box::as_ref)
+        let mut services: Vec<&Service> = self.services.values().map(Box::as_ref).collect();
+        services.sort_unstable_by_key(|service| &service.name);
+        services.into_iter()
     }
 
     /// The slices of one Service, in order of their names.
@@ -102,6 +108,19 @@ impl World {
         of.into_iter().flat_map(move |(service, of)| {
             of.iter().map(move |slice| slice.unpack(service, &self.node_numbers))
         })
+    }
+
+    /// As [`World::slices`], without a copy.
+    pub fn slice_views(&self, service: &ObjectName) -> impl Iterator<Item = SliceView<'_>> {
+        let of = self.slices.get(service).map(Vec::as_slice).unwrap_or_default();
+        of.iter().map(|slice| slice.view(&self.node_numbers))
+    }
+
+    /// Everything that may want frontends or names, and all nodes.
+    pub fn everything(&self) -> Touched {
+        let services = self.services().map(|service| service.name.clone());
+        let nodes = self.nodes.keys().cloned().collect();
+        Touched { services: services.chain(self.host_ports.keys().cloned()).collect(), nodes }
     }
 
     /// The host ports of one pod, by [`HostPorts::name`].

@@ -10,11 +10,11 @@
 //! 4. Local: those on this node, whatever the hints.
 //! 5. Others that still serve keep the UDP flows that they have. (TCP connections need no leave to stay.)
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use daymark_model::{AddressFamily, Endpoint, Hints, Protocol, Service, ServicePort, Slice, World};
+use daymark_model::{AddressFamily, EndpointView, Hints, Protocol, Service, ServicePort, World};
 
 use crate::tables::{ServiceEntry, Slot};
 use crate::view::NodeView;
@@ -27,23 +27,22 @@ pub fn entry(
     port: &ServicePort,
     family: AddressFamily,
 ) -> ServiceEntry {
-    let slices: Vec<Slice> = world.slices(&service.name).filter(|slice| slice.family == family).collect();
-    let candidates = candidates(&slices, view, service, port);
+    let candidates = candidates(world, view, service, port, family);
     let topology = Topology::of(&candidates);
-    let any_ready = candidates.values().any(|c| c.ready);
-    let any_local_ready = candidates.values().any(|c| c.ready && c.local);
+    let any_ready = candidates.iter().any(|c| c.ready);
+    let any_local_ready = candidates.iter().any(|c| c.ready && c.local);
     let policy_local = service.internal_local || service.external_local;
 
     let mut local_only = Vec::new();
     let mut both = Vec::new();
-    let mut cluster_only = Vec::new();
+    let mut cluster_only = Vec::with_capacity(candidates.len());
     let mut draining = Vec::new();
-    for ((ip, number), candidate) in &candidates {
+    for candidate in &candidates {
         let cluster =
             if any_ready { candidate.ready && topology.admit(candidate) } else { candidate.fallback };
         let own = if any_local_ready { candidate.ready } else { candidate.fallback };
         let local = candidate.local && if policy_local { own } else { cluster };
-        let slot = Slot { ip: *ip, port: *number, local: candidate.local };
+        let slot = Slot { ip: candidate.endpoint.address, port: candidate.port, local: candidate.local };
         match (local, cluster) {
             (true, true) => both.push(slot),
             (true, false) => local_only.push(slot),
@@ -56,7 +55,9 @@ pub fn entry(
     }
     let n_local = (local_only.len() + both.len()) as u32;
     let cluster_from = local_only.len() as u32;
-    let slots: Vec<Slot> = local_only.into_iter().chain(both).chain(cluster_only).collect();
+    let mut slots = local_only;
+    slots.reserve_exact(both.len() + cluster_only.len());
+    slots.extend(both.into_iter().chain(cluster_only));
     ServiceEntry {
         generation: 0,
         elsewhere: n_local == 0 && !slots.is_empty(),
@@ -70,7 +71,8 @@ pub fn entry(
 }
 
 struct Candidate<'a> {
-    endpoint: &'a Endpoint,
+    endpoint: EndpointView<'a>,
+    port: u16,
     ready: bool,
     /// Serves although it terminates.
     fallback: bool,
@@ -80,40 +82,46 @@ struct Candidate<'a> {
 }
 
 impl Candidate<'_> {
+    fn key(&self) -> (IpAddr, u16) {
+        (self.endpoint.address, self.port)
+    }
+
     fn liveness(&self) -> (bool, bool, bool) {
         (self.ready, self.endpoint.serving, !self.endpoint.terminating)
     }
 }
 
+/// In order of address and port, each once; of those that are equally live the one told first.
 fn candidates<'a>(
-    slices: &'a [Slice],
+    world: &'a World,
     view: &NodeView,
     service: &Service,
     port: &ServicePort,
-) -> BTreeMap<(IpAddr, u16), Candidate<'a>> {
-    let mut found: BTreeMap<(IpAddr, u16), Candidate> = BTreeMap::new();
-    for slice in slices {
-        for slice_port in slice.ports.iter().filter(|p| p.name == port.name && p.protocol == port.protocol) {
-            let usable = slice.endpoints.iter().filter(|e| view.refuses_endpoint(&e.address).is_none());
-            for endpoint in usable {
-                let hints = endpoint.hints.as_deref();
-                let candidate = Candidate {
+    family: AddressFamily,
+) -> Vec<Candidate<'a>> {
+    let mut found = Vec::new();
+    for slice in world.slice_views(&service.name).filter(|slice| slice.family() == family) {
+        for slice_port in slice.ports().iter().filter(|p| p.name == port.name && p.protocol == port.protocol)
+        {
+            let usable = slice.endpoints().filter(|e| view.refuses_endpoint(&e.address).is_none());
+            found.extend(usable.map(|endpoint| {
+                Candidate {
                     endpoint,
+                    port: slice_port.port,
                     ready: endpoint.ready || service.publish_not_ready,
                     fallback: endpoint.serving && endpoint.terminating,
-                    local: endpoint.node.as_ref() == Some(&view.name),
-                    same_node: hints.is_some_and(|hints| hints.nodes.contains(&view.name)),
-                    same_zone: hints
+                    local: endpoint.node == Some(&view.name),
+                    same_node: endpoint.hints.is_some_and(|hints| hints.nodes.contains(&view.name)),
+                    same_zone: endpoint
+                        .hints
                         .zip(view.zone.as_ref())
                         .is_some_and(|(hints, zone)| hints.zones.contains(zone)),
-                };
-                let key = (endpoint.address, slice_port.port);
-                if found.get(&key).is_none_or(|known| known.liveness() < candidate.liveness()) {
-                    found.insert(key, candidate);
                 }
-            }
+            }));
         }
     }
+    found.sort_by_key(|candidate| (candidate.key(), Reverse(candidate.liveness())));
+    found.dedup_by_key(|candidate| candidate.key());
     found
 }
 
@@ -125,10 +133,10 @@ enum Topology {
 }
 
 impl Topology {
-    fn of(candidates: &BTreeMap<(IpAddr, u16), Candidate>) -> Self {
-        let ready = || candidates.values().filter(|c| c.ready);
+    fn of(candidates: &[Candidate]) -> Self {
+        let ready = || candidates.iter().filter(|c| c.ready);
         let all_have = |which: fn(&Hints) -> &Vec<Arc<str>>| {
-            ready().all(|c| c.endpoint.hints.as_deref().is_some_and(|hints| !which(hints).is_empty()))
+            ready().all(|c| c.endpoint.hints.is_some_and(|hints| !which(hints).is_empty()))
         };
         if ready().any(|c| c.same_node) && all_have(|hints| &hints.nodes) {
             Topology::SameNode

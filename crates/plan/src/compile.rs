@@ -60,7 +60,7 @@ pub fn compile_service(world: &World, view: &NodeView, name: &ObjectName) -> Com
         return CompiledService::default();
     };
     let nodeport_ips = view.nodeport_ips();
-    let mut entries = Vec::new();
+    let mut entries = Vec::with_capacity(service.ports.len());
     for port in &service.ports {
         // A family that a Service lacks is not served, whatever addresses of it the node or a load balancer has.
         let families = AddressFamily::BOTH.into_iter().filter(|family| has_family(service, *family));
@@ -98,16 +98,16 @@ fn issues(world: &World, view: &NodeView, service: &Service) -> Vec<Issue> {
     if !addresses.is_empty() {
         issues.push(Issue::ExternalIpRefused { service: service.name.clone(), addresses });
     }
-    for slice in world.slices(&service.name) {
+    for slice in world.slice_views(&service.name) {
         let mut refused: BTreeMap<SpecialAddress, BTreeSet<IpAddr>> = BTreeMap::new();
-        for endpoint in &slice.endpoints {
+        for endpoint in slice.endpoints() {
             if let Some(problem) = view.refuses_endpoint(&endpoint.address) {
                 refused.entry(problem).or_default().insert(endpoint.address);
             }
         }
         issues.extend(refused.into_iter().map(|(problem, addresses)| Issue::EndpointRefused {
             service: service.name.clone(),
-            slice: slice.name.clone(),
+            slice: ObjectName { namespace: service.name.namespace.clone(), name: slice.name().clone() },
             problem,
             addresses: addresses.into_iter().collect(),
         }));

@@ -1,6 +1,8 @@
 //! Who holds which id. Ids outlive the process: they are restored from the tables that the kernel holds.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+
+use daymark_model::world::HashMap;
 
 use crate::compile::{CompiledEntry, EntryKey};
 use crate::tables::{FrontendKey, ServiceId, Tables};

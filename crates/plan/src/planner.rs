@@ -1,8 +1,9 @@
 //! The [`Planner`]: owns the world and the tables that follow from it, and turns each change into operations.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use daymark_model::world::HashMap;
 use daymark_model::{Change, ObjectName, Touched, World};
 
 use crate::compile::{CompiledService, EntryKey, WantedFrontend, compile_service};
@@ -48,7 +49,7 @@ pub struct Planner {
     /// Issues of Services, other Services aside; only of those that have any.
     own_issues: BTreeMap<ObjectName, Vec<Issue>>,
     /// How many Services have a cluster IP.
-    cluster_ip_users: BTreeMap<IpAddr, u32>,
+    cluster_ip_users: HashMap<IpAddr, u32>,
     synced: bool,
 }
 
@@ -60,10 +61,10 @@ impl Planner {
             world: World::new(),
             ledger: IdLedger::restore(&have),
             tables: have,
-            parts: HashMap::new(),
+            parts: HashMap::default(),
             refused: BTreeMap::new(),
             own_issues: BTreeMap::new(),
-            cluster_ip_users: BTreeMap::new(),
+            cluster_ip_users: HashMap::default(),
             synced: false,
         }
     }
@@ -142,29 +143,29 @@ impl Planner {
         if !self.synced {
             return Vec::new();
         }
-        let all = self.parts.keys().cloned().chain(self.names());
-        self.recompile(&all.collect())
-    }
-
-    /// Of everything that may want frontends.
-    fn names(&self) -> impl Iterator<Item = ObjectName> {
-        let services = self.world.services().map(|service| service.name.clone());
-        services.chain(self.world.all_host_ports().map(|ports| ports.name.clone()))
+        let mut all = self.world.everything().services;
+        all.extend(self.parts.keys().cloned());
+        self.recompile(&all)
     }
 
     /// Says that the world is complete: the operations from the tables found at start to those that it needs.
     /// Only now may what was found and is wanted no more be removed.
     pub fn synced(&mut self) -> Vec<Op> {
+        self.synced_touching().1
+    }
+
+    /// As [`Planner::synced`], and all that there is, for zones and announcements.
+    pub fn synced_touching(&mut self) -> (Touched, Vec<Op>) {
         if self.synced {
-            return Vec::new();
+            return Default::default();
         }
         self.synced = true;
-        let all: BTreeSet<ObjectName> = self.names().collect();
-        let want = self.rebuild(&all, Batch::of(&self.tables)).want;
+        let all = self.world.everything();
+        let want = self.rebuild(&all.services, Batch::of(&self.tables)).want;
         let ops = diff(&self.tables, &want);
         self.tables = want;
         self.ledger.forget_restored();
-        ops
+        (all, ops)
     }
 
     /// The operations that follow from these Services, whatever became of them.
@@ -192,22 +193,23 @@ impl Planner {
                 self.parts.insert(name.clone(), part);
             }
         }
-        for (key, claimants) in std::mem::take(&mut batch.frontends) {
+        batch.frontends.sort_by_key(|(key, _)| *key);
+        let mut wanted = Vec::with_capacity(batch.frontends.len());
+        for same in std::mem::take(&mut batch.frontends).chunk_by(|(one, _), (other, _)| one == other) {
+            let key = same[0].0;
             if let Some(frontend) = self.tables.frontends.get(&key).filter(|_| !batch.whole) {
                 batch.have.frontends.insert(key, *frontend);
             }
-            if let Some(frontend) = self.elect(key, claimants) {
-                batch.want.frontends.insert(key, frontend);
-            }
+            let claimants = same.iter().filter_map(|(_, name)| name.as_ref());
+            wanted.extend(self.elect(key, claimants).map(|frontend| (key, frontend)));
         }
-        for ip in std::mem::take(&mut batch.cluster_ips) {
-            if !batch.whole && self.tables.cluster_ips.contains(&ip) {
-                batch.have.cluster_ips.insert(ip);
-            }
-            if self.cluster_ip_users.contains_key(&ip) {
-                batch.want.cluster_ips.insert(ip);
-            }
+        batch.want.frontends = wanted.into_iter().collect();
+        let ips: BTreeSet<IpAddr> = std::mem::take(&mut batch.cluster_ips).into_iter().collect();
+        if !batch.whole {
+            batch.have.cluster_ips = ips.intersection(&self.tables.cluster_ips).copied().collect();
         }
+        batch.want.cluster_ips =
+            ips.into_iter().filter(|ip| self.cluster_ip_users.contains_key(ip)).collect();
         batch
     }
 
@@ -215,11 +217,11 @@ impl Planner {
         for entry in &part.entries {
             self.copy_entry(entry.id, batch);
             for frontend in &entry.frontends {
-                batch.frontends.entry(frontend.key).or_default();
+                batch.frontends.push((frontend.key, None));
             }
         }
         for ip in &part.cluster_ips {
-            batch.cluster_ips.insert(*ip);
+            batch.cluster_ips.push(*ip);
             if let Some(users) = self.cluster_ip_users.get_mut(ip) {
                 *users -= 1;
                 if *users == 0 {
@@ -231,7 +233,7 @@ impl Planner {
 
     fn put_in(&mut self, name: &ObjectName, compiled: CompiledService, batch: &mut Batch) -> Part {
         for ip in &compiled.cluster_ips {
-            batch.cluster_ips.insert(*ip);
+            batch.cluster_ips.push(*ip);
             *self.cluster_ip_users.entry(*ip).or_insert(0) += 1;
         }
         let mut entries = Vec::with_capacity(compiled.entries.len());
@@ -244,7 +246,7 @@ impl Planner {
                 batch.want.source_ranges.insert(id, ranges);
             }
             for frontend in &compiled.frontends {
-                batch.frontends.entry(frontend.key).or_default().push(name.clone());
+                batch.frontends.push((frontend.key, Some(name.clone())));
             }
             entries.push(PartEntry { id, frontends: compiled.frontends.into() });
         }
@@ -275,15 +277,20 @@ impl Planner {
 
     /// Who gets a frontend: among the Services just recompiled that want it, its present owner and those
     /// refused so far.
-    fn elect(&mut self, key: FrontendKey, recompiled: Vec<ObjectName>) -> Option<Frontend> {
+    fn elect<'n>(
+        &mut self,
+        key: FrontendKey,
+        recompiled: impl Iterator<Item = &'n ObjectName>,
+    ) -> Option<Frontend> {
         let owner = self.tables.frontends.get(&key).and_then(|frontend| self.ledger.owner(frontend.service));
-        let mut candidates = recompiled;
-        candidates.extend(owner.map(|owner| owner.service.clone()));
-        candidates.extend(self.refused.remove(&key).into_iter().flatten());
-        candidates.sort();
+        let refused = self.refused.remove(&key).unwrap_or_default();
+        let mut candidates: Vec<&ObjectName> = recompiled.collect();
+        candidates.extend(owner.map(|owner| &owner.service));
+        candidates.extend(&refused);
+        candidates.sort_unstable();
         candidates.dedup();
         let mut claims: Vec<(FrontendKind, &ObjectName, Frontend)> =
-            candidates.iter().filter_map(|name| claim(self.parts.get(name)?, name, key)).collect();
+            candidates.into_iter().filter_map(|name| claim(self.parts.get(name)?, name, key)).collect();
         claims.sort_by_key(|(kind, name, _)| (*kind, *name));
         let mut claims = claims.into_iter();
         let winner = claims.next().map(|(_, _, frontend)| frontend);
@@ -302,9 +309,9 @@ struct Batch {
     whole: bool,
     have: Tables,
     want: Tables,
-    /// With the recompiled Services that want them.
-    frontends: BTreeMap<FrontendKey, Vec<ObjectName>>,
-    cluster_ips: BTreeSet<IpAddr>,
+    /// With the recompiled Services that want them, in any order.
+    frontends: Vec<(FrontendKey, Option<ObjectName>)>,
+    cluster_ips: Vec<IpAddr>,
 }
 
 impl Batch {
@@ -314,8 +321,8 @@ impl Batch {
             whole: true,
             have: Tables::default(),
             want: Tables::default(),
-            frontends: tables.frontends.keys().map(|key| (*key, Vec::new())).collect(),
-            cluster_ips: tables.cluster_ips.clone(),
+            frontends: tables.frontends.keys().map(|key| (*key, None)).collect(),
+            cluster_ips: tables.cluster_ips.iter().copied().collect(),
         }
     }
 }

@@ -9,7 +9,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use daymark_model::{AddressFamily, Change, reduce};
+use daymark_model::{AddressFamily, Change, reduce, wire};
 use daymark_plan::tables::{ServiceEntry, ServiceId, Tables};
 use daymark_plan::{NodePortAddresses, NodeView, Planner, apply_ops};
 use serde::Deserialize;
@@ -127,11 +127,11 @@ fn change(mut object: Value) -> Result<Change, String> {
     let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default().to_owned();
     let reduced = match kind.as_str() {
         "Service" => {
-            serde_yaml::from_value(object).map(|object| reduce::service(&object).map(Change::Service))
+            wire::Service::deserialize(object).map(|object| reduce::service(&object).map(Change::Service))
         }
-        "EndpointSlice" => serde_yaml::from_value(object).map(|object| reduce::slice_change(&object)),
-        "Pod" => serde_yaml::from_value(object).map(|object| reduce::host_ports(&object)),
-        "Node" => serde_yaml::from_value(object).map(|object| reduce::node(&object).map(Change::Node)),
+        "EndpointSlice" => wire::EndpointSlice::deserialize(object).map(reduce::slice),
+        "Pod" => wire::Pod::deserialize(object).map(|object| reduce::host_ports(&object)),
+        "Node" => wire::Node::deserialize(object).map(|object| reduce::node(&object).map(Change::Node)),
         other => return Err(format!("kind {other:?}")),
     };
     let change = reduced.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;

@@ -37,8 +37,10 @@ pub use pins::members;
 
 /// How often expired flows are swept out.
 const SWEEP: Duration = Duration::from_secs(5);
-/// How many changes are taken over before their operations are carried out together.
-const BATCH: usize = 1024;
+/// How many events are taken over before their operations are carried out together.
+const BATCH: usize = 64;
+/// Changes that were told together, at most.
+const CHANGES: usize = 256;
 
 /// What an agent must know beyond what the API tells.
 pub struct Config {
@@ -66,7 +68,7 @@ pub struct Config {
 
 /// Everything that can happen to an agent.
 enum Event {
-    Change(ChangeEvent),
+    Changes(Vec<ChangeEvent>),
     Link(LinkEvent),
     Sweep,
     Scrape(Scrape),
@@ -196,18 +198,10 @@ impl Agent {
         let mut ops = Vec::new();
         for event in events {
             match event {
-                Event::Change(ChangeEvent::Triggered(at)) => self.trigger = Some(at),
-                Event::Change(ChangeEvent::Change(change)) => ops.extend(self.take_over(change)),
-                Event::Change(ChangeEvent::Synced) => {
-                    ops.extend(self.planner.synced());
-                    self.make_room();
-                    // All names first: a zone that is complete denies what it does not hold.
-                    if let Some(zone) = &mut self.zone {
-                        zone.update(self.planner.world(), &self.touched);
-                        zone.synced();
-                        self.zones.send_replace(zone.snapshot());
+                Event::Changes(changes) => {
+                    for change in changes {
+                        self.follow(change, &mut ops);
                     }
-                    self.synced = true;
                 }
                 Event::Link(link) => self.link(link),
                 Event::Sweep => self.sweep(),
@@ -226,6 +220,26 @@ impl Agent {
             self.publish();
         }
         self.synced && !knew_all
+    }
+
+    fn follow(&mut self, event: ChangeEvent, ops: &mut Vec<Op>) {
+        match event {
+            ChangeEvent::Triggered(at) => self.trigger = Some(at),
+            ChangeEvent::Change(change) => ops.extend(self.take_over(change)),
+            ChangeEvent::Synced => {
+                let (all, first) = self.planner.synced_touching();
+                self.touched = all;
+                ops.extend(first);
+                self.make_room();
+                // All names first: a zone that is complete denies what it does not hold.
+                if let Some(zone) = &mut self.zone {
+                    zone.update(self.planner.world(), &self.touched);
+                    zone.synced();
+                    self.zones.send_replace(zone.snapshot());
+                }
+                self.synced = true;
+            }
+        }
     }
 
     /// Answers what only we know for metrics.
@@ -301,7 +315,10 @@ impl Agent {
         if !touched.is_empty() {
             self.triggers.extend(trigger);
         }
-        self.touched.merge(touched);
+        // At first everything is.
+        if self.synced {
+            self.touched.merge(touched);
+        }
         ops
     }
 
@@ -355,15 +372,14 @@ async fn watch_links(prefixes: Vec<String>, events: mpsc::Sender<Event>) {
 }
 
 async fn watch_changes(client: kube::Client, host_ports: Option<String>, events: mpsc::Sender<Event>) {
-    let mut changes = std::pin::pin!(daymark_control::changes(client, host_ports.as_deref()));
-    while let Some(change) = changes.next().await {
-        match change {
-            Ok(change) => {
-                if events.send(Event::Change(change)).await.is_err() {
-                    return;
-                }
-            }
-            Err(why) => tracing::warn!(%why, "watching the API server"),
+    let changes = daymark_control::changes(client, host_ports.as_deref()).ready_chunks(CHANGES);
+    let mut changes = std::pin::pin!(changes);
+    while let Some(told) = changes.next().await {
+        let understood = told.into_iter().filter_map(|change| {
+            change.inspect_err(|why| tracing::warn!("watching the API server: {why:#}")).ok()
+        });
+        if events.send(Event::Changes(understood.collect())).await.is_err() {
+            return;
         }
     }
 }

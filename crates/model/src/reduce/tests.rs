@@ -2,8 +2,15 @@
 
 use super::*;
 
-fn yaml<T: serde::de::DeserializeOwned>(text: &str) -> T {
+fn yaml<'a, T: serde::Deserialize<'a>>(text: &'a str) -> T {
     serde_yaml::from_str(text).expect("YAML of the test")
+}
+
+fn slice(object: wire::EndpointSlice<'_>) -> Result<Option<Slice>, ReduceError> {
+    Ok(match super::slice(object)? {
+        Change::Slice(slice) => Some(slice),
+        _ => None,
+    })
 }
 
 #[test]
@@ -70,7 +77,7 @@ fn errors_name_object_field_and_value() {
 
 #[test]
 fn absent_conditions_mean_ready_and_serving() {
-    let slice = slice(&yaml(
+    let slice = slice(yaml(
         "
 metadata: {namespace: shop, name: web-1, labels: {kubernetes.io/service-name: web}}
 addressType: IPv4
@@ -94,14 +101,14 @@ endpoints:
 #[test]
 fn slices_of_no_service_are_gone() {
     let orphan = yaml("{metadata: {name: x}, addressType: IPv4, endpoints: []}");
-    assert_eq!(slice_change(&orphan), Ok(Change::SliceGone(ObjectName::new("default", "x"))));
+    assert_eq!(super::slice(orphan), Ok(Change::SliceGone(ObjectName::new("default", "x"))));
     let labels = "labels: {kubernetes.io/service-name: web}";
-    let named = yaml(&format!("{{metadata: {{name: x, {labels}}}, addressType: FQDN, endpoints: []}}"));
-    assert_eq!(slice(&named), Ok(None));
+    let named = format!("{{metadata: {{name: x, {labels}}}, addressType: FQDN, endpoints: []}}");
+    assert_eq!(slice(yaml(&named)), Ok(None));
     let mixed = format!(
         "{{metadata: {{name: x, {labels}}}, addressType: IPv4, endpoints: [{{addresses: ['fd00::1']}}]}}"
     );
-    assert_eq!(slice(&yaml(&mixed)).expect_err("family").field, "endpoints[0].addresses[0]");
+    assert_eq!(slice(yaml(&mixed)).expect_err("family").field, "endpoints[0].addresses[0]");
 }
 
 #[test]
