@@ -45,9 +45,8 @@ var special = map[string]string{
 	"k8s.io/apimachinery/pkg/api/resource.Quantity":   "Quantity",
 	"k8s.io/apimachinery/pkg/util/intstr.IntOrString": "IntOrString",
 	"k8s.io/apimachinery/pkg/runtime.RawExtension":    "RawExtension",
-	// A schema or something simpler: any JSON.
-	extensions + ".JSON": "RawExtension", extensions + ".JSONSchemaPropsOrArray": "RawExtension",
-	extensions + ".JSONSchemaPropsOrBool": "RawExtension", extensions + ".JSONSchemaPropsOrStringArray": "RawExtension",
+	extensions + ".JSON": "RawExtension", extensions + ".JSONSchemaPropsOrArray": "SchemaOrSchemas",
+	extensions + ".JSONSchemaPropsOrBool": "SchemaOrBool", extensions + ".JSONSchemaPropsOrStringArray": "SchemaOrStrings",
 }
 
 type pkg struct {

@@ -24,6 +24,7 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	resourcev1 "k8s.io/api/resource/v1"
+	extensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/api/apitesting/roundtrip"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -39,7 +40,7 @@ func newScheme() *runtime.Scheme {
 		corev1.AddToScheme, appsv1.AddToScheme, batchv1.AddToScheme, autoscalingv1.AddToScheme,
 		autoscalingv2.AddToScheme, networkingv1.AddToScheme, discoveryv1.AddToScheme, coordinationv1.AddToScheme,
 		eventsv1.AddToScheme, policyv1.AddToScheme, rbacv1.AddToScheme, authenticationv1.AddToScheme,
-		authorizationv1.AddToScheme, resourcev1.AddToScheme,
+		authorizationv1.AddToScheme, resourcev1.AddToScheme, extensionsv1.AddToScheme,
 	} {
 		check(add(s))
 	}
@@ -85,7 +86,31 @@ func plain() map[string]runtime.Object {
 				{Name: "b", Port: 81, Protocol: "UDP", TargetPort: intstr.FromInt32(8081), NodePort: 30008}}}},
 		"Namespace":     &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "n"}},
 		"DeleteOptions": &metav1.DeleteOptions{GracePeriodSeconds: ptr(int64(-1)), PropagationPolicy: ptr(metav1.DeletePropagationBackground)},
-		"ConfigMap":     &corev1.ConfigMap{Data: map[string]string{"a": "", "b": "é"}, BinaryData: map[string][]byte{"c": {0, 255}}},
+		"CustomResourceDefinition": &extensionsv1.CustomResourceDefinition{
+			ObjectMeta: metav1.ObjectMeta{Name: "crontabs.example.com"},
+			Spec: extensionsv1.CustomResourceDefinitionSpec{Group: "example.com", Versions: []extensionsv1.CustomResourceDefinitionVersion{{
+				Name: "v1", Served: true, Storage: true, Schema: &extensionsv1.CustomResourceValidation{OpenAPIV3Schema: customSchema()},
+			}}}},
+		"ConfigMap": &corev1.ConfigMap{Data: map[string]string{"a": "", "b": "é"}, BinaryData: map[string][]byte{"c": {0, 255}}},
+	}
+}
+
+// Each form of what may stand where a schema may.
+func customSchema() *extensionsv1.JSONSchemaProps {
+	text := extensionsv1.JSONSchemaProps{Type: "string"}
+	return &extensionsv1.JSONSchemaProps{
+		Type: "object", Default: &extensionsv1.JSON{Raw: []byte(`{"a":[1]}`)},
+		Enum: []extensionsv1.JSON{{Raw: []byte(`"x"`)}, {Raw: []byte(`null`)}},
+		Properties: map[string]extensionsv1.JSONSchemaProps{
+			"list":   {Type: "array", Items: &extensionsv1.JSONSchemaPropsOrArray{Schema: &text}},
+			"tuple":  {Items: &extensionsv1.JSONSchemaPropsOrArray{JSONSchemas: []extensionsv1.JSONSchemaProps{text, {}}}},
+			"map":    {AdditionalProperties: &extensionsv1.JSONSchemaPropsOrBool{Allows: true, Schema: &text}},
+			"any":    {AdditionalProperties: &extensionsv1.JSONSchemaPropsOrBool{Allows: true}},
+			"closed": {AdditionalItems: &extensionsv1.JSONSchemaPropsOrBool{}},
+			"if": {Dependencies: extensionsv1.JSONSchemaDependencies{
+				"a": {Property: []string{"b", "c"}}, "d": {Schema: &text},
+			}},
+		},
 	}
 }
 
@@ -123,11 +148,14 @@ func protobufVectors() {
 		fmt.Println(string(line))
 	}
 	fill := fillFuncs()
-	for _, name := range []string{"Pod", "Deployment", "Service", "Namespace", "DeleteOptions", "ConfigMap"} {
+	for _, name := range []string{"Pod", "Deployment", "Service", "Namespace", "DeleteOptions", "ConfigMap", "CustomResourceDefinition"} {
 		obj := plain()[name]
 		gvk := schema.GroupVersionKind{Version: "v1", Kind: name}
-		if name == "Deployment" {
+		switch name {
+		case "Deployment":
 			gvk.Group = "apps"
+		case "CustomResourceDefinition":
+			gvk.Group = extensionsv1.GroupName
 		}
 		obj.GetObjectKind().SetGroupVersionKind(gvk)
 		emit("plain "+name, obj)

@@ -88,7 +88,7 @@ fn wanted(ty: &Ty, value: &Value) -> Option<&'static str> {
         Ty::Int32 | Ty::Int64 | Ty::Float64 => (value.is_number(), "numeric (int or float)"),
         Ty::List(_) | Ty::Values => (value.is_array(), "list"),
         Ty::Map(_) | Ty::Struct(_) => (value.is_object(), "map"),
-        Ty::Quantity | Ty::IntOrString | Ty::Raw | Ty::FieldsV1 => (true, ""),
+        Ty::Quantity | Ty::IntOrString | Ty::Raw | Ty::SchemaOr(..) | Ty::FieldsV1 => (true, ""),
     };
     (!fits).then_some(wanted)
 }

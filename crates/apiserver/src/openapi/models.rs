@@ -185,7 +185,7 @@ impl Models {
                 &format!("{META}.MicroTime"),
                 json!({"type": "string", "format": "date-time"}),
             ),
-            Ty::Raw => self.special(ty, RAW, json!({"type": "object"})),
+            Ty::Raw | Ty::SchemaOr(..) => self.special(ty, RAW, json!({"type": "object"})),
             Ty::FieldsV1 => self.special(ty, &format!("{META}.FieldsV1"), json!({"type": "object"})),
             Ty::List(of) => {
                 let of = self.element(of);

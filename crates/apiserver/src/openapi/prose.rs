@@ -105,7 +105,7 @@ pub(super) fn special(ty: &Ty) -> &'static str {
         Ty::IntOrString => "IntOrString",
         Ty::Time => "Time",
         Ty::MicroTime => "MicroTime",
-        Ty::Raw => "RawExtension",
+        Ty::Raw | Ty::SchemaOr(..) => "RawExtension",
         Ty::FieldsV1 => "FieldsV1",
         _ => "",
     }

@@ -7,7 +7,7 @@ use serde_json::{Map, Number, Value};
 use super::wire::{Reader, Wire, text};
 use super::{Depth, MAGIC, Malformed, envelope};
 use crate::schema::quantity::Quantity;
-use crate::schema::{Field, Ty, Type, format_time, schema};
+use crate::schema::{Field, Simpler, Ty, Type, TypeId, format_time, schema};
 
 /// Decodes a message of type `ty` into `map`.
 pub(super) fn structure(
@@ -97,6 +97,7 @@ fn scalar(field: &Field, ty: &Ty, wire: Wire<'_>, depth: Depth) -> Result<Value,
         (Ty::Time, Wire::Bytes(bytes)) => time(name, bytes, 0),
         (Ty::MicroTime, Wire::Bytes(bytes)) => time(name, bytes, 6),
         (Ty::Raw, Wire::Bytes(bytes)) => raw(name, bytes, depth),
+        (Ty::SchemaOr(id, simpler), Wire::Bytes(bytes)) => schema_or(field, *id, *simpler, bytes, depth),
         (Ty::FieldsV1, Wire::Bytes(bytes)) => match payload(bytes)? {
             [] => Ok(Value::Null),
             json => serde_json::from_slice(json).map_err(|_| Malformed::Invalid(name)),
@@ -118,6 +119,34 @@ fn scalar(field: &Field, ty: &Ty, wire: Wire<'_>, depth: Depth) -> Result<Value,
         }
         _ => Err(Malformed::WireType(name)),
     }
+}
+
+/// A message with a field for a schema and one for what may stand in its place.
+fn schema_or(
+    field: &Field,
+    id: TypeId,
+    simpler: Simpler,
+    bytes: &[u8],
+    depth: Depth,
+) -> Result<Value, Malformed> {
+    let (mut whole, mut allows, mut items) = (None, false, Vec::new());
+    let of_schema = Ty::Struct(id);
+    let mut reader = Reader::new(bytes);
+    while let Some((number, wire)) = reader.next()? {
+        match (simpler, number) {
+            (Simpler::Bool, 1) => allows = matches!(wire, Wire::Varint(n) if n != 0),
+            (Simpler::Bool, 2) | (_, 1) => whole = Some(scalar(field, &of_schema, wire, depth)?),
+            (Simpler::Schemas, 2) => items.push(scalar(field, &of_schema, wire, depth)?),
+            (Simpler::Strings, 2) => items.push(scalar(field, &Ty::String(None), wire, depth)?),
+            _ => {}
+        }
+    }
+    Ok(match whole {
+        _ if !items.is_empty() => Value::Array(items),
+        Some(whole) => whole,
+        None if simpler == Simpler::Bool => allows.into(),
+        None => Value::Null,
+    })
 }
 
 /// Field 1 of a message that wraps bytes.

@@ -123,7 +123,7 @@ impl Checker<'_> {
             Ty::IntOrString => int_or_string(value),
             Ty::Time => time(value, 0),
             Ty::MicroTime => time(value, 6),
-            Ty::Raw | Ty::FieldsV1 => Ok(()),
+            Ty::Raw | Ty::SchemaOr(..) | Ty::FieldsV1 => Ok(()),
             Ty::Values => self.list(ty, &Ty::String(None), value),
             Ty::List(of) => self.list(ty, of, value),
             Ty::Map(of) => self.map(ty, of, value),
@@ -216,7 +216,7 @@ fn go_type(schema: &Schema, ty: &Ty) -> String {
         Ty::IntOrString => "intstr.IntOrString".to_owned(),
         Ty::Time => "v1.Time".to_owned(),
         Ty::MicroTime => "v1.MicroTime".to_owned(),
-        Ty::Raw => "runtime.RawExtension".to_owned(),
+        Ty::Raw | Ty::SchemaOr(..) => "runtime.RawExtension".to_owned(),
         Ty::FieldsV1 => "v1.FieldsV1".to_owned(),
         Ty::Values => "v1.ExtraValue".to_owned(),
         Ty::Map(of) if **of == Ty::Quantity => "v1.ResourceList".to_owned(),
@@ -236,7 +236,7 @@ pub(super) fn zero(ty: &Ty) -> Value {
         Ty::Quantity => "0".into(),
         Ty::List(_) | Ty::Values => Value::Array(Vec::new()),
         Ty::Map(_) | Ty::Struct(_) | Ty::FieldsV1 => Value::Object(Map::new()),
-        Ty::Time | Ty::MicroTime | Ty::Raw => Value::Null,
+        Ty::Time | Ty::MicroTime | Ty::Raw | Ty::SchemaOr(..) => Value::Null,
     }
 }
 

@@ -20,7 +20,7 @@ pub(crate) use check::format_time;
 pub(crate) use intern::{intern, intern_all};
 pub use json::{MAX_DEPTH, is_deeper, parse_json, parse_yaml};
 pub use resources::{Resource, Subresource};
-pub use types::{Field, ListKind, Ty, Type, TypeId};
+pub use types::{Field, ListKind, Simpler, Ty, Type, TypeId};
 
 /// Group, version and kind; the core group is `""`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

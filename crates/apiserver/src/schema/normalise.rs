@@ -36,7 +36,13 @@ fn member(schema: &Schema, field: &Field, value: Option<Value>) -> Option<Value>
     let left_out = !field.pointer
         && match &field.ty {
             Ty::Struct(_) => field.omit_zero && empty(&value),
-            Ty::Quantity | Ty::IntOrString | Ty::Time | Ty::MicroTime | Ty::Raw | Ty::FieldsV1 => false,
+            Ty::Quantity
+            | Ty::IntOrString
+            | Ty::Time
+            | Ty::MicroTime
+            | Ty::Raw
+            | Ty::SchemaOr(..)
+            | Ty::FieldsV1 => false,
             // An empty list there is a request to forget all managers.
             _ => field.omit_empty && empty(&value) && field.name != "managedFields",
         };
@@ -48,7 +54,14 @@ fn absent(field: &Field) -> Option<Value> {
     match &field.ty {
         Ty::Struct(_) => Some(Value::Object(Map::new())),
         // Go encodes these as null.
-        Ty::List(_) | Ty::Map(_) | Ty::Values | Ty::Bytes | Ty::Time | Ty::MicroTime | Ty::Raw => None,
+        Ty::List(_)
+        | Ty::Map(_)
+        | Ty::Values
+        | Ty::Bytes
+        | Ty::Time
+        | Ty::MicroTime
+        | Ty::Raw
+        | Ty::SchemaOr(..) => None,
         _ if field.omit_empty => None,
         ty => Some(zero(ty)),
     }
@@ -62,9 +75,14 @@ pub(super) fn empty_struct(schema: &Schema, ty: &Type) -> Map<String, Value> {
             _ if field.pointer || field.omit_zero => continue,
             Ty::Struct(id) => Value::Object(empty_struct(schema, schema.get(*id))),
             _ if field.omit_empty => continue,
-            Ty::List(_) | Ty::Map(_) | Ty::Values | Ty::Bytes | Ty::Time | Ty::MicroTime | Ty::Raw => {
-                Value::Null
-            }
+            Ty::List(_)
+            | Ty::Map(_)
+            | Ty::Values
+            | Ty::Bytes
+            | Ty::Time
+            | Ty::MicroTime
+            | Ty::Raw
+            | Ty::SchemaOr(..) => Value::Null,
             ty => zero(ty),
         };
         map.insert(field.name.to_owned(), value);
@@ -74,7 +92,10 @@ pub(super) fn empty_struct(schema: &Schema, ty: &Type) -> Map<String, Value> {
 
 fn inner(schema: &Schema, ty: &Ty, value: &mut Value) {
     match (ty, value) {
-        (Ty::Struct(id), Value::Object(map)) => structure(schema, schema.get(*id), map),
+        (Ty::Struct(id) | Ty::SchemaOr(id, _), Value::Object(map)) => structure(schema, schema.get(*id), map),
+        (Ty::SchemaOr(id, _), Value::Array(items)) => {
+            items.iter_mut().for_each(|item| normalise(schema, schema.get(*id), item));
+        }
         (Ty::List(of), Value::Array(items)) => items.iter_mut().for_each(|item| inner(schema, of, item)),
         (Ty::Map(of), Value::Object(map)) => map.values_mut().for_each(|item| inner(schema, of, item)),
         _ => {}

@@ -27,6 +27,8 @@ pub enum Ty {
     MicroTime,
     /// Any JSON.
     Raw,
+    /// A schema of a custom resource, or something simpler.
+    SchemaOr(TypeId, Simpler),
     /// A field set of managedFields: any JSON object.
     FieldsV1,
     /// A list of strings that protobuf wraps in a message.
@@ -34,6 +36,14 @@ pub enum Ty {
     List(Box<Ty>),
     Map(Box<Ty>),
     Struct(TypeId),
+}
+
+/// What may stand where a schema may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Simpler {
+    Schemas,
+    Bool,
+    Strings,
 }
 
 /// How server-side apply merges a list.
@@ -219,6 +229,11 @@ fn parse_field(
     }
 }
 
+fn schema_or(by_name: &BTreeMap<&'static str, TypeId>, simpler: Simpler) -> Ty {
+    let of = by_name.get("apiextensions.v1.JSONSchemaProps");
+    Ty::SchemaOr(*of.unwrap_or_else(|| panic!("types.txt: no type of schemas")), simpler)
+}
+
 fn parse_ty(by_name: &BTreeMap<&'static str, TypeId>, text: &'static str) -> Ty {
     if let Some(rest) = text.strip_prefix("[]") {
         return Ty::List(Box::new(parse_ty(by_name, rest)));
@@ -238,6 +253,9 @@ fn parse_ty(by_name: &BTreeMap<&'static str, TypeId>, text: &'static str) -> Ty 
         "Time" => Ty::Time,
         "MicroTime" => Ty::MicroTime,
         "RawExtension" => Ty::Raw,
+        "SchemaOrSchemas" => schema_or(by_name, Simpler::Schemas),
+        "SchemaOrBool" => schema_or(by_name, Simpler::Bool),
+        "SchemaOrStrings" => schema_or(by_name, Simpler::Strings),
         "FieldsV1" => Ty::FieldsV1,
         "Values" => Ty::Values,
         _ => match text.strip_prefix("s=") {
