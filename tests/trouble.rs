@@ -66,7 +66,11 @@ fn a_second_up_is_refused_and_harms_nothing() {
     let laptop = Laptop::new();
     let cluster = laptop.up();
     let why = laptop.daymark_fails(&["up", "--no-egress"]);
-    assert!(why.contains("is already running") && why.contains("daymark status"), "{why}");
+    let named = format!("daymark status --name {}", laptop.name);
+    assert!(why.contains("is already running") && why.contains(&named), "{why}");
+    laptop.daymark(&["stop", "--node", "node2"]);
+    let why = laptop.daymark_fails(&["up", "--no-egress"]);
+    assert!(why.contains("but for node2") && why.contains("daymark start --name"), "{why}");
     assert_eq!(cluster.node_ips().len(), 2);
 }
 

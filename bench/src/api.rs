@@ -9,7 +9,6 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use crate::cluster::Cluster;
 use crate::lan::{HOST_IP, SERVICE_CIDR};
 use crate::space::{Running, Space, run};
 
@@ -27,7 +26,6 @@ enum Server {
     },
     /// The embedded one in a process of its own.
     Alone(Running),
-    Embedded(#[allow(dead_code, reason = "held, not read")] Cluster),
 }
 
 pub struct Api {
@@ -65,21 +63,6 @@ impl Api {
         Self::open(kubeconfig, "embedded API server", Server::Alone(server))
     }
 
-    /// The embedded cluster's, without nodes of its own.
-    pub fn embedded(dir: &Path) -> Result<Self> {
-        let cluster = Cluster::new()?;
-        cluster.daymark(&["up", "--no-egress", "--nodes", "1", "--service-cidr", SERVICE_CIDR])?;
-        cluster.daymark(&["stop", "--node", "node1"])?;
-        cluster.kubectl("delete node node1 --wait=false")?;
-        let text = cluster.kubectl("config view --raw --flatten")?;
-        let kubeconfig = dir.join("kubeconfig");
-        // The LAN's host is reached by the address that all nodes know.
-        let (before, after) =
-            text.split_once("https://127.0.0.1:").context("a kubeconfig of `daymark up`")?;
-        std::fs::write(&kubeconfig, format!("{before}https://{}:{after}", cluster.lan_ip()?))?;
-        Self::open(kubeconfig, "embedded API server", Server::Embedded(cluster))
-    }
-
     fn open(kubeconfig: PathBuf, name: &'static str, server: Server) -> Result<Self> {
         let runtime = Runtime::new()?;
         let (client, config) = runtime.block_on(async {
@@ -112,7 +95,6 @@ impl Api {
         match &self.server {
             Server::Kubernetes { etcd, api } => vec![("kube-apiserver", api), ("etcd", etcd)],
             Server::Alone(server) => vec![("API server", server)],
-            Server::Embedded(_) => Vec::new(),
         }
     }
 

@@ -65,14 +65,6 @@ impl Cluster {
     }
 
     /// The host's address on the LAN, where the API listens too.
-    pub fn lan_ip(&self) -> Result<String> {
-        let status: serde_json::Value = serde_json::from_str(&self.daymark(&["status", "-o", "json"])?)?;
-        // `172.30.0.0/24 (this host: 172.30.0.1)`
-        let lan = status["lan"].as_str().unwrap_or_default();
-        let host = lan.split("this host: ").nth(1).and_then(|rest| rest.split([',', ')']).next());
-        host.map(str::to_owned).context("no address of this host in `daymark status`")
-    }
-
     fn environment<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         command
             .env("DAYMARK_STATE_ROOT", self.dir.path().join("state"))

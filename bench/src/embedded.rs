@@ -1,6 +1,6 @@
 //! The embedded API server in a process of its own, as kube-apiserver is: no controllers, no nodes.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::Command;
 
@@ -16,7 +16,8 @@ use rcgen::{
 use crate::lan::HOST_IP;
 use crate::space::{Running, Space};
 
-const LISTEN: ([u8; 4], u16) = ([127, 0, 0, 1], 7443);
+/// Where nodes reach it too.
+const LISTEN: (Ipv4Addr, u16) = (HOST_IP, 7443);
 
 /// Starts it; its kubeconfig appears in the folder.
 pub fn start(dir: &Path) -> Result<Running> {
@@ -33,7 +34,7 @@ pub fn main(dir: &Path) -> Result<()> {
     let config = Config {
         data_dir: dir.to_owned(),
         listen: vec![SocketAddr::from(LISTEN)],
-        advertise: SocketAddr::from((HOST_IP, LISTEN.1)),
+        advertise: SocketAddr::from(LISTEN),
         ca_pem: pki.ca_pem.clone(),
         front_proxy_ca_pem: String::new(),
         server_cert_pem,

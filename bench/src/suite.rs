@@ -70,7 +70,7 @@ impl Suite {
         let lan = Lan::new(&names)?;
         let api = match &peers {
             Some(peers) if !plan.embedded => Api::kubernetes(peers, dir.path())?,
-            _ => Api::embedded(dir.path())?,
+            _ => Api::alone(dir.path())?,
         };
         let pins = Pins::new(dir.path());
         let report = Report::new(&[Product::Daymark, Product::Nftables, Product::Iptables], peers.is_none());

@@ -28,8 +28,9 @@ pub fn text(text: &str) -> String {
     let text = TIME.replace_all(&text, "TIME");
     let text = HUMAN_TIME.replace_all(&text, "TIME");
     let text = CLUSTER_IP.replace_all(&text, "CLUSTERIP");
-    let text = NODE_PORT.replace_all(&text, "NODEPORT");
+    // A server's own port may look like a node port.
     let text = ADDRESS.replace_all(&text, "ADDRESS");
+    let text = NODE_PORT.replace_all(&text, "NODEPORT");
     let text = GENERATED.replace_all(&text, "${1}-NAME");
     let text = QUOTED_VERSION.replace_all(&text, "${1}VERSION");
     VERSION.replace_all(&text, "${1}VERSION").into_owned()

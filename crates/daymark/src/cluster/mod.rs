@@ -49,9 +49,9 @@ impl Cluster {
         Pki::new(self.paths.pki())
     }
 
-    /// Whether any of its processes lives.
-    pub fn running(&self) -> bool {
-        self.processes().iter().any(|p| process::living(&self.paths.lock(p)).is_some())
+    /// What must follow `daymark` commands to mean this cluster.
+    pub fn flag(&self) -> String {
+        if self.spec.name == "default" { String::new() } else { format!(" --name {}", self.spec.name) }
     }
 
     /// Names of all its processes.

@@ -132,7 +132,12 @@ async fn somebody_died(cluster: &Cluster) -> String {
 async fn one_node(cluster: &Cluster, node: &str, progress: &Progress) -> Result<()> {
     let node = cluster.spec.node_named(node)?;
     if process::living(&cluster.paths.lock(&node.name)).is_some() {
-        return Err(miette!(help = "`daymark status` shows what runs", "{} is already running", node.name));
+        let flag = cluster.flag();
+        return Err(miette!(
+            help = format!("`daymark status{flag}` shows what runs"),
+            "{} is already running",
+            node.name
+        ));
     }
     progress.step(format!("starting {}", node.name));
     let began = Timestamp::now();

@@ -78,12 +78,29 @@ fn asked(args: &Up) -> Asked {
 /// A cluster of that name exists: it may be started again, but not be made into another.
 fn existing(args: &Up) -> Result<Cluster> {
     let cluster = Cluster::open(&args.cluster.name)?;
-    let name = &cluster.spec.name;
-    if cluster.running() {
-        return Err(miette!(
-            help = "`daymark status` shows it; `daymark down` removes it; `--name` starts another beside it",
-            "cluster \"{name}\" is already running"
-        ));
+    let (name, flag) = (&cluster.spec.name, cluster.flag());
+    let mut silent = cluster.processes();
+    silent.retain(|p| process::living(&cluster.paths.lock(p)).is_none());
+    match silent.first() {
+        None => {
+            return Err(miette!(
+                help = format!(
+                    "`daymark status{flag}` shows it; `daymark down{flag}` removes it; another `--name` starts \
+                     another beside it"
+                ),
+                "cluster \"{name}\" is already running"
+            ));
+        }
+        Some(one) if silent.len() < cluster.processes().len() => {
+            return Err(miette!(
+                help = format!(
+                    "`daymark start{flag}` starts what is stopped; `daymark status{flag}` shows it; `daymark \
+                     down{flag}` removes it"
+                ),
+                "cluster \"{name}\" is running already, but for {one}"
+            ));
+        }
+        Some(_) => {}
     }
     let spec = &cluster.spec;
     let differs = [
@@ -104,9 +121,9 @@ fn existing(args: &Up) -> Result<Cluster> {
     ];
     let differs = differs.iter().find(|(differs, _)| *differs).map(|(_, flag)| *flag);
     match asked(args).contradicts(spec).or(differs) {
-        Some(flag) => Err(miette!(
-            help = "leave the flag out to start it as it was, or `daymark down` first",
-            "cluster \"{name}\" exists already, stopped, with another {flag}"
+        Some(differing) => Err(miette!(
+            help = format!("leave the flag out to start it as it was, or `daymark down{flag}` first"),
+            "cluster \"{name}\" exists already, stopped, with another {differing}"
         )),
         None => {
             preflight::port_free(spec.api_port)?;
@@ -132,7 +149,6 @@ fn greet(cluster: &Cluster, seconds: f64) {
     let spec = &cluster.spec;
     let nodes: Vec<String> =
         spec.all_nodes().iter().map(|n| format!("{} {}", n.name, show(n.ips, " "))).collect();
-    let name = if spec.name == "default" { String::new() } else { format!(" --name {}", spec.name) };
     println!("Cluster \"{}\" is ready ({seconds:.2} s).", spec.name);
     println!("  nodes       {}", nodes.join(", "));
     println!("  context     {}", crate::cluster::kubeconfig::context_name(&spec.name));
@@ -143,7 +159,7 @@ fn greet(cluster: &Cluster, seconds: f64) {
     println!("  kubectl get nodes");
     println!("  kubectl create -f examples/deployment.yml -f examples/service-definition.yml");
     println!("  curl http://{}", std::net::SocketAddr::from((spec.node(1).ip(), 30008)));
-    println!("  daymark status{name}");
+    println!("  daymark status{}", cluster.flag());
 }
 
 /// What a control plane of the user's own is started with.
