@@ -49,19 +49,26 @@ fn member(schema: &Schema, field: &Field, value: Option<Value>) -> Option<Value>
     (!left_out).then_some(value)
 }
 
+/// What Go encodes as null where it holds nothing.
+fn is_null_when_empty(ty: &Ty) -> bool {
+    matches!(
+        ty,
+        Ty::List(_)
+            | Ty::Map(_)
+            | Ty::Values
+            | Ty::Bytes
+            | Ty::Time
+            | Ty::MicroTime
+            | Ty::Raw
+            | Ty::SchemaOr(..)
+    )
+}
+
 /// What stands in the place of an absent field that is not a pointer.
 fn absent(field: &Field) -> Option<Value> {
     match &field.ty {
         Ty::Struct(_) => Some(Value::Object(Map::new())),
-        // Go encodes these as null.
-        Ty::List(_)
-        | Ty::Map(_)
-        | Ty::Values
-        | Ty::Bytes
-        | Ty::Time
-        | Ty::MicroTime
-        | Ty::Raw
-        | Ty::SchemaOr(..) => None,
+        ty if is_null_when_empty(ty) => None,
         _ if field.omit_empty => None,
         ty => Some(zero(ty)),
     }
@@ -75,14 +82,7 @@ pub(super) fn empty_struct(schema: &Schema, ty: &Type) -> Map<String, Value> {
             _ if field.pointer || field.omit_zero => continue,
             Ty::Struct(id) => Value::Object(empty_struct(schema, schema.get(*id))),
             _ if field.omit_empty => continue,
-            Ty::List(_)
-            | Ty::Map(_)
-            | Ty::Values
-            | Ty::Bytes
-            | Ty::Time
-            | Ty::MicroTime
-            | Ty::Raw
-            | Ty::SchemaOr(..) => Value::Null,
+            ty if is_null_when_empty(ty) => Value::Null,
             ty => zero(ty),
         };
         map.insert(field.name.to_owned(), value);
