@@ -16,7 +16,7 @@
  * for ever, and values only grow at their end: then an agent carries the entries of an earlier version
  * over, new fields being zero.
  */
-#define ABI_VERSION 4
+#define ABI_VERSION 5
 
 #define KIND_CLUSTER_IP 1
 #define KIND_NODE_PORT 2
@@ -47,12 +47,15 @@ _Static_assert(sizeof(struct frontend) == 8, "frontend");
 #define SERVICE_ELSEWHERE 1
 /* Has a Maglev table whenever it has slots. */
 #define SERVICE_MAGLEV 2
-/* Its first slots are near, and not in `slots`. */
+/* Its first slots are near: in its own entry, and not in `slots`. */
 #define SERVICE_NEAR 4
+/* So are they, and more of them, since they are all of IPv4. */
+#define SERVICE_NEAR_IPV4 8
 
 /* So many slots of a Service are in its own entry, and few Services have more. With its key and the kernel's own
  * fields the entry then takes 248 bytes, of a piece of 256. */
 #define NEAR_SLOTS 7
+#define NEAR_IPV4_SLOTS 14
 
 struct service {
 	/* The kernel's own generation; its lowest bit is the parity of the live slots. */
@@ -69,9 +72,10 @@ struct service {
 	__u32 members;
 	/* Entries of the Maglev table; 0: clients from outside choose at random like all others. */
 	__u32 maglev_size;
-	/* Its own, with SERVICE_NEAR. */
+	/* Its own, if slots are near. */
 	__u32 id;
-	/* The first slots: their addresses, and their ports beside their flags. */
+	/* The first slots: their addresses, and their ports beside their flags. If all are of IPv4 both are among the
+	 * addresses, in turn. */
 	__u32 near_ips[28];
 	__u32 near_ports[7];
 };
@@ -229,8 +233,9 @@ struct dialled {
 	__u32 backend[4];
 	__u16 frontend_port;
 	__u16 backend_port;
+	__u32 service;
 };
-_Static_assert(sizeof(struct dialled) == 36, "dialled");
+_Static_assert(sizeof(struct dialled) == 40, "dialled");
 
 /* Where a connected socket's addresses are kept: at its cookie modulo the number of cells. The cookie is 0
  * in a free cell. Making one costs a tenth of making socket storage, which is for when it is taken. */
@@ -243,7 +248,7 @@ struct cell {
 	__u32 backend[4];
 	__u16 frontend_port;
 	__u16 backend_port;
-	__u32 pad;
+	__u32 service;
 };
 _Static_assert(sizeof(struct cell) == 48, "cell");
 
@@ -272,8 +277,9 @@ struct backend_key {
 };
 _Static_assert(sizeof(struct backend_key) == 24, "backend_key");
 
-/* Of a backend; what its Service had of backends that are gone, and all refusals, are under the Service. Bytes are those of whole packets that were translated: what is
- * translated at the socket is not seen again. */
+/* Of a backend; what its Service had of backends that are gone, and all refusals, are under the Service. Bytes are
+ * those of whole packets where packets are translated, and those that a TCP connection carried, once it is closed, where
+ * sockets are. */
 struct service_stats {
 	__u64 connections;
 	__u64 refusals;
@@ -282,6 +288,16 @@ struct service_stats {
 	__u64 bytes_out;
 };
 _Static_assert(sizeof(struct service_stats) == 32, "service_stats");
+
+/* Where this kernel keeps what it counts for a TCP socket: offsets in its struct tcp_sock. All are 0 where they are not
+ * known, or where nothing may be read. */
+struct tcp_fields {
+	__u32 bytes_received;
+	__u32 bytes_acked;
+	__u32 write_seq;
+	__u32 snd_una;
+};
+_Static_assert(sizeof(struct tcp_fields) == 16, "tcp_fields");
 
 #define TIMEOUT_TCP_SECONDS 86400
 #define TIMEOUT_TCP_OPENING_SECONDS 60

@@ -30,6 +30,27 @@ struct backend {
 	__u32 generation;
 };
 
+/* The slot of that number, if it is near. */
+INLINE bool take_near(const struct service *service, __u32 index, struct backend *backend)
+{
+	__u32 port_and_flags;
+
+	if (service->flags & SERVICE_NEAR_IPV4) {
+		if (index >= NEAR_IPV4_SLOTS)
+			return false;
+		set_ipv4(backend->ip, service->near_ips[2 * index]);
+		port_and_flags = service->near_ips[2 * index + 1];
+	} else {
+		if (!(service->flags & SERVICE_NEAR) || index >= NEAR_SLOTS)
+			return false;
+		copy_ip(backend->ip, service->near_ips + 4 * index);
+		port_and_flags = service->near_ports[index];
+	}
+	backend->port = port_and_flags;
+	backend->flags = port_and_flags >> 16;
+	return true;
+}
+
 struct range {
 	__u32 first;
 	__u32 count;
@@ -88,10 +109,7 @@ INLINE int choose_slot(const struct service *service, __u32 id, bool local, __u3
 		index = ((__u64)bpf_get_prandom_u32() * range.count) >> 32;
 	index += range.first;
 	backend->service = id;
-	if (index < NEAR_SLOTS && (service->flags & SERVICE_NEAR)) {
-		copy_ip(backend->ip, service->near_ips + 4 * index);
-		backend->port = service->near_ports[index];
-		backend->flags = service->near_ports[index] >> 16;
+	if (take_near(service, index, backend)) {
 		backend->generation = generation;
 		return is_unchanged(service, id, generation) ? VERDICT_CHOSEN : VERDICT_VANISHED;
 	}
@@ -112,7 +130,8 @@ struct membership {
 	const struct choice *choice;
 	/* Of the entry. */
 	__u32 generation;
-	bool near;
+	/* How many slots are near. */
+	__u32 near;
 	bool found;
 };
 
@@ -120,10 +139,10 @@ INLINE bool is_near(const struct membership *search, __u32 index)
 {
 	struct service *service = bpf_map_lookup_elem(&services, &search->key.service);
 	const struct choice *choice = search->choice;
+	struct backend backend = {};
 
-	return service && (__u16)service->near_ports[index] == choice->port &&
-	       same_ip(service->near_ips + 4 * index, choice->ip) &&
-	       is_unchanged(service, search->key.service, search->generation);
+	return service && take_near(service, index, &backend) && backend.port == choice->port &&
+	       same_ip(backend.ip, choice->ip) && is_unchanged(service, search->key.service, search->generation);
 }
 
 static long compare_slot(__u32 index, struct membership *search)
@@ -131,7 +150,7 @@ static long compare_slot(__u32 index, struct membership *search)
 	struct slot *slot;
 
 	index += search->first;
-	if (search->near && index < NEAR_SLOTS) {
+	if (index < search->near) {
 		search->found = is_near(search, index);
 		return search->found;
 	}
@@ -172,7 +191,10 @@ SUBPROGRAM int still_offered(__u32 id, int offer, struct choice *choice)
 	if (choice->generation == service->generation)
 		return true;
 	search.generation = service->generation;
-	search.near = service->flags & SERVICE_NEAR;
+	if (service->flags & SERVICE_NEAR_IPV4)
+		search.near = NEAR_IPV4_SLOTS;
+	else if (service->flags & SERVICE_NEAR)
+		search.near = NEAR_SLOTS;
 	search.key.service = id;
 	search.key.parity = search.generation & 1;
 	range = offered(service, offer == OFFER_LOCAL);

@@ -3,7 +3,7 @@
 #ifndef DAYMARK_DIALLED_H
 #define DAYMARK_DIALLED_H
 
-#include "maps.h"
+#include "carried.h"
 
 #define SOCKET_DATAGRAM 2
 
@@ -14,13 +14,13 @@ INLINE struct cell *cell_of(__u64 cookie)
 	return bpf_map_lookup_elem(&cells, &at);
 }
 
-INLINE void fill_dialled(struct dialled *dialled, const __u32 *frontend, __u16 frontend_port, const __u32 *backend,
-			 __u16 backend_port)
+INLINE void fill_dialled(struct dialled *dialled, const struct frontend_key *dial, const struct backend *backend)
 {
-	copy_ip(dialled->frontend, frontend);
-	copy_ip(dialled->backend, backend);
-	dialled->frontend_port = frontend_port;
-	dialled->backend_port = backend_port;
+	copy_ip(dialled->frontend, dial->ip);
+	copy_ip(dialled->backend, backend->ip);
+	dialled->frontend_port = dial->port;
+	dialled->backend_port = backend->port;
+	dialled->service = backend->service;
 }
 
 /* The socket's own cell, or its storage, made if need be: only a UDP socket, which connects more than once,
@@ -69,9 +69,16 @@ INLINE void release_dialled(struct bpf_sock *sk)
 {
 	__u64 cookie = bpf_get_socket_cookie(sk);
 	struct cell *cell = cell_of(cookie);
+	struct dialled *dialled;
 
-	if (cell && cell->cookie == cookie)
+	if (cell && cell->cookie == cookie) {
+		count_carried(sk, (struct dialled *)cell->frontend);
 		cell->cookie = 0;
+	} else {
+		dialled = bpf_sk_storage_get(&dialled_by_socket, sk, NULL, 0);
+		if (dialled)
+			count_carried(sk, dialled);
+	}
 	if (sk->type == SOCKET_DATAGRAM)
 		bpf_map_delete_elem(&udp_connected, &cookie);
 }

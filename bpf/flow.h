@@ -130,9 +130,9 @@ INLINE void settle_bytes(const struct flow_key *key, struct flow *flow)
 		return;
 	__sync_fetch_and_sub(&flow->bytes, bytes);
 	if (flow->flags & FLOW_REPLY)
-		count_bytes(flow->service, key->source, key->source_port, true, bytes);
+		count_bytes(flow->service, key->source, key->source_port, 0, bytes);
 	else
-		count_bytes(flow->service, flow->target, flow->target_port, false, bytes);
+		count_bytes(flow->service, flow->target, flow->target_port, bytes, 0);
 }
 
 /*

@@ -40,6 +40,8 @@ static __u64 (*const bpf_get_netns_cookie)(void *ctx) = (void *)BPF_FUNC_get_net
 static void *(*const bpf_sk_storage_get)(void *map, void *sk, void *value, __u64 flags) =
 	(void *)BPF_FUNC_sk_storage_get;
 static long (*const bpf_sk_storage_delete)(void *map, void *sk) = (void *)BPF_FUNC_sk_storage_delete;
+static long (*const bpf_probe_read_kernel)(void *to, __u32 size, const void *from) =
+	(void *)BPF_FUNC_probe_read_kernel;
 static int (*const bpf_set_retval)(int retval) = (void *)BPF_FUNC_set_retval;
 static long (*const bpf_loop)(__u32 count, void *callback, void *context, __u64 flags) = (void *)BPF_FUNC_loop;
 static long (*const bpf_skb_load_bytes)(const void *skb, __u32 offset, void *to, __u32 len) =
@@ -61,6 +63,8 @@ static long (*const bpf_redirect_neigh)(__u32 ifindex, struct bpf_redir_neigh *h
 static long (*const bpf_fib_lookup)(void *ctx, struct bpf_fib_lookup *params, int len, __u32 flags) =
 	(void *)BPF_FUNC_fib_lookup;
 
+#define PROTOCOL_TCP 6
+#define PROTOCOL_UDP 17
 #define SECOND 1000000000ull
 #define MAPPED_PREFIX htonl(0xffff)
 

@@ -11,8 +11,6 @@
 #define ECONNREFUSED 111
 #define ALLOW 1
 #define REJECT 0
-#define PROTOCOL_TCP 6
-#define PROTOCOL_UDP 17
 
 enum outcome { PASS, TRANSLATE, REFUSE };
 
@@ -204,7 +202,7 @@ INLINE void remember_dialled(struct bpf_sock_addr *ctx, const struct frontend_ke
 
 	if (!dialled)
 		return;
-	fill_dialled(dialled, dial->ip, dial->port, backend->ip, backend->port);
+	fill_dialled(dialled, dial, backend);
 	if (dial->protocol == PROTOCOL_UDP)
 		bpf_map_update_elem(&udp_connected, &cookie, dialled, BPF_ANY);
 }

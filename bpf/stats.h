@@ -64,7 +64,7 @@ INLINE void count_refusal(__u32 service)
 		stats->refusals += 1;
 }
 
-INLINE void count_bytes(__u32 service, const __u32 *ip, __u16 port, bool out, __u64 bytes)
+INLINE void count_bytes(__u32 service, const __u32 *ip, __u16 port, __u64 in, __u64 out)
 {
 	struct service_stats *stats;
 	struct backend_key key;
@@ -73,10 +73,8 @@ INLINE void count_bytes(__u32 service, const __u32 *ip, __u16 port, bool out, __
 	stats = stats_of_backend(&key);
 	if (!stats)
 		return;
-	if (out)
-		stats->bytes_out += bytes;
-	else
-		stats->bytes_in += bytes;
+	stats->bytes_in += in;
+	stats->bytes_out += out;
 }
 
 #endif

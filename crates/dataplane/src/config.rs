@@ -168,7 +168,7 @@ impl Sizes {
         for entry in tables.services.values() {
             let members = entry.slots.len() + entry.draining.len();
             backends += members;
-            slots += 2 * members.saturating_sub(encode::NEAR_SLOTS);
+            slots += 2 * encode::count_apart(entry);
             maglev += 2 * maglev::chunks_of(maglev::size(entry)) as usize;
         }
         let external = tables.frontends.values().filter(|frontend| control::is_external(frontend.kind));
@@ -228,10 +228,10 @@ mod tests {
         };
         let small = Sizes::default();
         assert_eq!(small.with_room_for(&tables(100, 10)), small);
-        let large = small.with_room_for(&tables(10_000, 10));
-        assert_eq!((large.services, large.slots, large.backends), (16_384, 131_072, 131_072));
+        let large = small.with_room_for(&tables(10_000, 16));
+        assert_eq!((large.services, large.slots, large.backends), (16_384, 65_536, 131_072));
         assert_eq!(large.with_room_for(&tables(1, 1)), large);
-        let bounded = small.with_room_for(&tables(150_000, 12));
+        let bounded = small.with_room_for(&tables(150_000, 19));
         assert_eq!((bounded.services, bounded.slots), (Sizes::MOST.services, Sizes::MOST.slots));
     }
 }

@@ -10,6 +10,7 @@ mod runs;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::ops::Range;
 use std::path::Path;
 
 use daymark_plan::tables::{Frontend, FrontendKey, Op, ServiceEntry, ServiceId, Slot, Tables};
@@ -24,28 +25,25 @@ pub(crate) use addresses::is_external;
 use runs::{Run, next_run};
 
 /// What must be known of a service to change it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Live {
     generation: u32,
-    /// How many slots exist under each parity, those in the service's own entry included.
-    written: [u32; 2],
-    /// Under which parity the first slots are no part of the service's own entry, as an earlier version had it.
-    apart: [bool; 2],
+    /// Between which numbers there are slots apart from the service's own entry, under each parity.
+    apart: [Range<u32>; 2],
     /// How many pieces of Maglev tables exist under each parity.
     chunks: [u32; 2],
 }
 
 impl Live {
-    /// The slots under a parity that are in the map of slots.
-    fn written_apart(&self, parity: usize) -> std::ops::Range<u32> {
-        let first = if self.apart[parity] { 0 } else { abi::NEAR_SLOTS };
-        first..self.written[parity].max(first)
+    /// Notes slots that are there, or will be.
+    fn hold(&mut self, generation: u32, slots: Range<u32>) {
+        let held = &mut self.apart[(generation & 1) as usize];
+        if held.start == held.end {
+            *held = slots;
+        } else if slots.start < slots.end {
+            *held = held.start.min(slots.start)..held.end.max(slots.end);
+        }
     }
-}
-
-/// The first slot that is no part of the service's own entry.
-fn first_apart(entry: &abi::Service) -> u32 {
-    if entry.flags & abi::SERVICE_NEAR != 0 { abi::NEAR_SLOTS } else { 0 }
 }
 
 /// The control maps and what was written to them.
@@ -123,13 +121,9 @@ impl Control {
         let mut slots: BTreeMap<ServiceId, BTreeMap<u32, Slot>> = BTreeMap::new();
         let live = &mut self.live;
         self.slots.for_each(|key, slot| {
-            let parity = (key.parity & 1) as usize;
-            let of = live.entry(key.service).or_default();
-            of.written[parity] = of.written[parity].max(key.index + 1);
-            of.apart[parity] |= key.index < abi::NEAR_SLOTS;
+            live.entry(key.service).or_default().hold(key.parity, key.index..key.index + 1);
             let current = entries.get(&key.service).filter(|entry| entry.generation & 1 == key.parity);
-            let first = current.map_or(0, first_apart);
-            if current.is_some_and(|entry| (first..entry.members.max(entry.slots)).contains(&key.index)) {
+            if current.is_some_and(|entry| encode::apart(entry).contains(&key.index)) {
                 slots.entry(key.service).or_default().insert(key.index, encode::read_slot(&slot));
             }
         })?;
@@ -210,14 +204,14 @@ impl Control {
         let mut flips = Vec::with_capacity(run.len());
         for (id, entry) in run {
             let live = self.live.entry(*id).or_default();
-            let generation = live.generation.wrapping_add(1);
-            let written = &mut live.written[(generation & 1) as usize];
-            *written = (*written).max((entry.slots.len() + entry.draining.len()) as u32);
-            for (index, slot) in encode::members(entry).skip(encode::NEAR_SLOTS) {
+            let flip = encode::service(*id, entry, live.generation.wrapping_add(1));
+            let (generation, apart) = (flip.generation, encode::apart(&flip));
+            live.hold(generation, apart.clone());
+            for (index, slot) in encode::members(entry).skip(apart.start as usize) {
                 keys.push(encode::slot_key(*id, generation, index));
                 values.push(encode::slot(slot, *id, generation));
             }
-            flips.push(encode::service(*id, entry, generation));
+            flips.push(flip);
         }
         self.slots.put_all(&keys, &values).map_err(|(_, error)| (0, error))?;
         for ((id, entry), flip) in run.iter().zip(&flips) {
@@ -248,10 +242,10 @@ impl Control {
         for (id, entry) in ids.iter().zip(entries) {
             let Some(live) = self.live.get_mut(id) else { continue };
             let parity = (entry.generation & 1) as usize;
-            let kept = first_apart(entry)..entry.members;
-            let written = live.written_apart(parity).filter(|index| !kept.contains(index));
-            stale.extend(written.map(|index| encode::slot_key(*id, entry.generation, index as usize)));
-            (live.written[parity], live.apart[parity]) = (entry.members, false);
+            let kept = encode::apart(entry);
+            let held = std::mem::replace(&mut live.apart[parity], kept.clone());
+            let stale_slots = held.filter(|index| !kept.contains(index));
+            stale.extend(stale_slots.map(|index| encode::slot_key(*id, entry.generation, index as usize)));
             let chunks = &mut live.chunks[parity];
             let wanted = maglev::chunks_of(entry.maglev_size);
             self.maglev.delete(*id, entry.generation, wanted..*chunks)?;
@@ -266,10 +260,9 @@ impl Control {
         for (parity, chunks) in (0..).zip(live.chunks) {
             self.maglev.delete(id, parity, 0..chunks)?;
         }
-        let slots: Vec<abi::SlotKey> = (0..2)
-            .flat_map(|parity| {
-                live.written_apart(parity as usize).map(move |i| encode::slot_key(id, parity, i as usize))
-            })
+        let slots: Vec<abi::SlotKey> = (0..)
+            .zip(live.apart)
+            .flat_map(|(parity, held)| held.map(move |i| encode::slot_key(id, parity, i as usize)))
             .collect();
         self.slots.delete_all(&slots)
     }

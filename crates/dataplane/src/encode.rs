@@ -1,5 +1,8 @@
 //! Tables to the bytes of the maps, and back. Pure.
 
+use std::net::{IpAddr, Ipv4Addr};
+use std::ops::Range;
+
 use daymark_model::Protocol;
 use daymark_plan::tables::{Frontend, FrontendKey, FrontendKind, ServiceEntry, ServiceId, Slot};
 
@@ -59,12 +62,39 @@ pub(crate) fn read_frontend(value: &abi::Frontend) -> Option<Frontend> {
     })
 }
 
-/// How many slots are in their Service's own entry.
-pub(crate) const NEAR_SLOTS: usize = abi::NEAR_SLOTS as usize;
+/// How the first slots are spelled in their Service's own entry, as a flag.
+fn nearness(entry: &ServiceEntry) -> u32 {
+    let of_ipv4 = members(entry).take(abi::NEAR_IPV4_SLOTS as usize).all(|(_, slot)| slot.ip.is_ipv4());
+    if of_ipv4 { abi::SERVICE_NEAR_IPV4 } else { abi::SERVICE_NEAR }
+}
+
+fn near_slots(flags: u32) -> u32 {
+    if flags & abi::SERVICE_NEAR_IPV4 != 0 {
+        abi::NEAR_IPV4_SLOTS
+    } else if flags & abi::SERVICE_NEAR != 0 {
+        abi::NEAR_SLOTS
+    } else {
+        0
+    }
+}
+
+/// The numbers of the slots that are stored apart from the Service's own entry.
+pub(crate) fn apart(value: &abi::Service) -> Range<u32> {
+    let near = near_slots(value.flags);
+    near..value.members.max(value.slots).max(near)
+}
+
+/// How many slots of an entry will be stored apart.
+pub(crate) fn count_apart(entry: &ServiceEntry) -> usize {
+    (entry.slots.len() + entry.draining.len()).saturating_sub(near_slots(nearness(entry)) as usize)
+}
 
 /// `generation` is the kernel's own, see [`crate::control`].
 pub(crate) fn service(id: ServiceId, entry: &ServiceEntry, generation: u32) -> abi::Service {
     let slots = entry.slots.len() as u32;
+    let flags = flag(entry.elsewhere, abi::SERVICE_ELSEWHERE)
+        | flag(entry.maglev, abi::SERVICE_MAGLEV)
+        | nearness(entry);
     abi::Service {
         generation,
         plan_generation: entry.generation,
@@ -72,13 +102,11 @@ pub(crate) fn service(id: ServiceId, entry: &ServiceEntry, generation: u32) -> a
         local_slots: entry.n_local.min(slots),
         cluster_from: entry.cluster_from.min(slots),
         affinity_seconds: entry.affinity_seconds,
-        flags: flag(entry.elsewhere, abi::SERVICE_ELSEWHERE)
-            | flag(entry.maglev, abi::SERVICE_MAGLEV)
-            | abi::SERVICE_NEAR,
+        flags,
         members: slots + entry.draining.len() as u32,
         maglev_size: maglev::size(entry),
         id,
-        ..near(entry)
+        ..near(entry, flags)
     }
 }
 
@@ -87,29 +115,36 @@ pub(crate) fn members(entry: &ServiceEntry) -> impl Iterator<Item = (usize, &Slo
     entry.slots.iter().chain(&entry.draining).enumerate()
 }
 
-fn near(entry: &ServiceEntry) -> abi::Service {
+fn near(entry: &ServiceEntry, flags: u32) -> abi::Service {
     let mut value = abi::Service::default();
-    for (index, slot) in members(entry).take(NEAR_SLOTS) {
-        let abi::Slot { ip, port, flags, .. } = self::slot(slot, 0, 0);
-        value.near_ips[4 * index..][..4].copy_from_slice(&ip);
-        let ([a, b], [c, d]) = (port.to_ne_bytes(), flags.to_ne_bytes());
-        value.near_ports[index] = u32::from_ne_bytes([a, b, c, d]);
+    for (index, slot) in members(entry).take(near_slots(flags) as usize) {
+        let abi::Slot { ip, port, flags: of_slot, .. } = self::slot(slot, 0, 0);
+        let ([a, b], [c, d]) = (port.to_ne_bytes(), of_slot.to_ne_bytes());
+        let port_and_flags = u32::from_ne_bytes([a, b, c, d]);
+        if flags & abi::SERVICE_NEAR_IPV4 != 0 {
+            value.near_ips[2 * index..][..2].copy_from_slice(&[ip[3], port_and_flags]);
+        } else {
+            value.near_ips[4 * index..][..4].copy_from_slice(&ip);
+            value.near_ports[index] = port_and_flags;
+        }
     }
     value
 }
 
 /// The slots that are in a Service's own entry.
 pub(crate) fn read_near(value: &abi::Service) -> Vec<Slot> {
-    if value.flags & abi::SERVICE_NEAR == 0 {
-        return Vec::new();
-    }
-    let slots = value.near_ips.as_chunks::<4>().0.iter().zip(value.near_ports).take(value.members as usize);
-    let read = |(ip, port_and_flags): (&[u32; 4], u32)| {
+    let read = |ip: IpAddr, port_and_flags: &u32| {
         let [a, b, c, d] = port_and_flags.to_ne_bytes();
-        let (port, flags) = (u16::from_ne_bytes([a, b]), u16::from_ne_bytes([c, d]));
-        read_slot(&abi::Slot { ip: *ip, port, flags, ..abi::Slot::default() })
+        let flags = u32::from(u16::from_ne_bytes([c, d]));
+        Slot { ip, port: u16::from_be_bytes([a, b]), local: flags & abi::SLOT_LOCAL != 0 }
     };
-    slots.map(read).collect()
+    let count = near_slots(value.flags).min(value.members) as usize;
+    if value.flags & abi::SERVICE_NEAR_IPV4 != 0 {
+        let words = value.near_ips.as_chunks::<2>().0.iter().take(count);
+        return words.map(|[ip, port]| read(Ipv4Addr::from(ip.to_ne_bytes()).into(), port)).collect();
+    }
+    let ips = value.near_ips.as_chunks::<4>().0.iter().map(|ip| abi::ip_from_words(*ip));
+    ips.zip(&value.near_ports).take(count).map(|(ip, port)| read(ip, port)).collect()
 }
 
 /// `slots` are all that are stored, in order.

@@ -27,6 +27,7 @@ mod stuck;
 mod surroundings;
 mod sys;
 mod takeover;
+mod tcp_fields;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

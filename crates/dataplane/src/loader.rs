@@ -30,16 +30,19 @@ fn failed(program: &'static str) -> impl FnOnce(String) -> Error {
 }
 
 /// Loads the programs wanted from an object. Pinned maps are opened, or made and pinned, in a directory,
-/// with as many entries as `entries_of` says, if it knows.
+/// with as many entries as `entries_of` says, if it knows. `constants` are those that are not known before.
 pub(crate) fn load(
     object: &'static str,
     bytes: &[u8],
     wanted: &[Wanted],
+    constants: &[(&str, &[u8])],
     directory: &Path,
     entries_of: impl Fn(&str) -> Option<u32>,
 ) -> Result<Vec<(&'static str, OwnedFd)>, Error> {
     let fail = |error: &dyn std::fmt::Display| failed(object)(error.to_string());
     let mut parsed = Object::parse(bytes).map_err(|error| fail(&error))?;
+    let constants = constants.iter().map(|(name, value)| (*name, (*value, true)));
+    parsed.patch_map_data(constants.collect()).map_err(|error| fail(&error))?;
     // All of this is older than the oldest kernel that we support.
     let features = BtfFeatures::new(true, true, true, true, true, true, true, true);
     let types = parsed.fixup_and_sanitize_btf(&features).map_err(|error| fail(&error))?;

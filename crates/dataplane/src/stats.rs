@@ -76,7 +76,8 @@ pub struct ServiceStats {
     pub connections: u64,
     /// Those that were refused for want of one.
     pub refusals: u64,
-    /// Bytes of IP packets from clients, of connections translated in packets.
+    /// Bytes from clients: of IP packets where those are translated, and those that TCP connections carried which were
+    /// translated at the socket, once they are closed.
     pub bytes_in: u64,
     /// The same towards clients.
     pub bytes_out: u64,

@@ -96,7 +96,7 @@ fn full_map_is_named_and_what_was_live_stays() {
     let (mut plane, _) = DataPlane::open(config.clone()).expect("opens");
     let first = service(1, &[(ClusterIp, Tcp, "10.96.0.7:80")], &["10.244.1.2:80", "10.244.1.3:80"]);
     plane.apply(&first).expect("fits");
-    let many: Vec<String> = (0..20).map(|i| format!("10.244.1.{i}:80")).collect();
+    let many: Vec<String> = (0..30).map(|i| format!("10.244.1.{i}:80")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     let op = Op::PutService { id: 1, entry: entry(2, &many) };
     let error = plane.apply(&[op]).expect_err("cannot fit");
@@ -116,7 +116,7 @@ fn full_map_is_named_and_what_was_live_stays() {
     // And room that was wasted by the failure is found again.
     let (mut plane, _) = DataPlane::open(config).expect("opens");
     for generation in 2..6 {
-        plane.apply(&[Op::PutService { id: 1, entry: entry(generation, &many[..11]) }]).expect("fits");
+        plane.apply(&[Op::PutService { id: 1, entry: entry(generation, &many[..18]) }]).expect("fits");
     }
 }
 
@@ -126,7 +126,7 @@ fn hundred_thousand_entries_load_quickly() {
     let mut config = pins.config();
     config.sizes = Sizes { slots: 1 << 20, frontends: 1 << 17, services: 1 << 17, ..Sizes::default() };
     let (mut plane, _) = DataPlane::open(config).expect("opens");
-    let backends: Vec<String> = (2..12).map(|n| format!("10.244.1.{n}:80")).collect();
+    let backends: Vec<String> = (2..19).map(|n| format!("10.244.1.{n}:80")).collect();
     let entry = entry(1, &backends.iter().map(String::as_str).collect::<Vec<_>>());
     let mut ops: Vec<Op> = (1..=20_000).map(|id| Op::PutService { id, entry: entry.clone() }).collect();
     ops.extend((1..=20_000).map(|id| {

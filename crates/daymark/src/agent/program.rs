@@ -267,7 +267,7 @@ mod tests {
         }
     }
 
-    /// The real maps, with room for one entry of 10 slots beside another of 11, as the first 7 take none.
+    /// The real maps, with room for one entry of 17 slots beside another of 18, as the first 14 take none.
     #[test]
     fn a_full_map_leaves_what_is_live_alone_and_serves_what_fits() {
         let folder = tempfile::tempdir().expect("a folder");
@@ -290,16 +290,16 @@ mod tests {
             let services = backends.iter().map(|(id, backends)| (*id, entry(*backends))).collect();
             Tables { services, ..tables(&ports, &ids) }
         };
-        let live = with(&[(1, 11)]);
+        let live = with(&[(1, 18)]);
         plane.apply(&diff(&Tables::default(), &live)).expect("there is room");
         // The second does not fit and must not take the third one's room.
-        let want = with(&[(1, 11), (2, 13), (3, 10)]);
+        let want = with(&[(1, 18), (2, 20), (3, 17)]);
         let refused = carry_out(&diff(&live, &want), &live, |ops| plane.apply(ops));
         assert_eq!(refused.operations.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [Some(2)]);
         assert!(refused.is_for_want_of_room(), "{refused:?}");
         let have = plane.reload().expect("readable");
-        assert_eq!(have, with(&[(1, 11), (3, 10)]));
-        let smaller = with(&[(2, 13)]);
+        assert_eq!(have, with(&[(1, 18), (3, 17)]));
+        let smaller = with(&[(2, 20)]);
         let first = carry_out(&diff(&have, &smaller), &have, |ops| plane.apply(ops));
         assert_eq!(first.operations.len(), 1, "new entries come before others go");
         let have = plane.reload().expect("readable");

@@ -270,7 +270,11 @@ fn register_services(registry: &mut Registry, services: &BTreeMap<ServiceId, Ser
     }
     registry.register("service_connections", "Connections that got a backend", connections);
     registry.register("service_refusals", "Connections refused for want of a backend", refusals);
-    registry.register("service_bytes", "Bytes of connections that are translated in packets", bytes);
+    registry.register(
+        "service_bytes",
+        "Bytes of IP packets that are translated, and of closed TCP connections that were at the socket",
+        bytes,
+    );
 }
 
 #[cfg(test)]

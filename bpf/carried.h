@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/* What a connection carried that was translated at its socket, whose packets no program counts. */
+#ifndef DAYMARK_CARRIED_H
+#define DAYMARK_CARRIED_H
+
+#include "choose.h"
+
+/* The loader fills it in before the verifier sees it. */
+volatile const struct tcp_fields tcp_fields = {};
+
+/* Of a TCP socket, as in include/net/tcp_states.h. */
+enum tcp_state {
+	TCP_FIN_WAIT1 = 4,
+	TCP_FIN_WAIT2 = 5,
+	TCP_CLOSE = 7,
+	TCP_CLOSE_WAIT = 8,
+	TCP_LAST_ACK = 9,
+	TCP_CLOSING = 11,
+};
+
+/* What is closing counts as a byte in either direction. */
+INLINE bool has_sent_fin(__u32 state)
+{
+	return state == TCP_FIN_WAIT1 || state == TCP_FIN_WAIT2 || state == TCP_LAST_ACK || state == TCP_CLOSING ||
+	       state == TCP_CLOSE;
+}
+
+INLINE bool has_received_fin(__u32 state)
+{
+	return state == TCP_CLOSE_WAIT || state == TCP_LAST_ACK || state == TCP_CLOSING || state == TCP_CLOSE;
+}
+
+INLINE __u64 without(__u64 bytes, __u64 others)
+{
+	return bytes > others ? bytes - others : 0;
+}
+
+/* The program's context is the kernel's socket itself. */
+#define READ_FIELD(sk, field, to) bpf_probe_read_kernel(to, sizeof(*(to)), (const void *)(sk) + tcp_fields.field)
+
+/* Adds what a socket that closes sent and received. What waits to be acknowledged will be, or is tried for long. */
+INLINE void count_carried(struct bpf_sock *sk, const struct dialled *dialled)
+{
+	__u64 received = 0, acked = 0;
+	__u32 write_seq = 0, snd_una = 0;
+
+	if (!tcp_fields.bytes_received || sk->protocol != PROTOCOL_TCP || !dialled->service)
+		return;
+	READ_FIELD(sk, bytes_acked, &acked);
+	/* Not even its SYN: it never was connected. */
+	if (!acked)
+		return;
+	READ_FIELD(sk, bytes_received, &received);
+	READ_FIELD(sk, write_seq, &write_seq);
+	READ_FIELD(sk, snd_una, &snd_una);
+	acked = without(acked + (__u32)(write_seq - snd_una), 1 + has_sent_fin(sk->state));
+	received = without(received, has_received_fin(sk->state));
+	if (acked || received)
+		count_bytes(dialled->service, dialled->backend, dialled->backend_port, acked, received);
+}
+
+#endif
