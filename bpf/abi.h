@@ -145,7 +145,8 @@ struct settings {
 	/* Host byte order, both inclusive. */
 	__u16 first_port;
 	__u16 last_port;
-	__u32 pad;
+	/* Index of the interface that other machines are reached by; 0 until it is known. */
+	__u32 uplink;
 	/* Loopback frontends belong to sockets of the node's own network namespace alone. */
 	__u64 netns_cookie;
 	__u32 node_ipv6[4];
@@ -289,15 +290,16 @@ struct service_stats {
 };
 _Static_assert(sizeof(struct service_stats) == 32, "service_stats");
 
-/* Where this kernel keeps what it counts for a TCP socket: offsets in its struct tcp_sock. All are 0 where they are not
- * known, or where nothing may be read. */
-struct tcp_fields {
+/* Where this kernel keeps a socket's cookie, and what it counts for one of TCP: offsets in its struct tcp_sock. All are 0
+ * where they are not known, or where nothing may be read. */
+struct socket_fields {
+	__u32 cookie;
 	__u32 bytes_received;
 	__u32 bytes_acked;
 	__u32 write_seq;
 	__u32 snd_una;
 };
-_Static_assert(sizeof(struct tcp_fields) == 16, "tcp_fields");
+_Static_assert(sizeof(struct socket_fields) == 20, "socket_fields");
 
 #define TIMEOUT_TCP_SECONDS 86400
 #define TIMEOUT_TCP_OPENING_SECONDS 60

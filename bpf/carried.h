@@ -6,7 +6,21 @@
 #include "choose.h"
 
 /* The loader fills it in before the verifier sees it. */
-volatile const struct tcp_fields tcp_fields = {};
+volatile const struct socket_fields socket_fields = {};
+
+/* The program's context is the kernel's socket itself. */
+#define READ_FIELD(sk, field, to) bpf_probe_read_kernel(to, sizeof(*(to)), (const void *)(sk) + socket_fields.field)
+
+/* A socket's cookie; 0, if that can be told, when nobody has asked for it yet. */
+INLINE __u64 cookie_of(struct bpf_sock *sk)
+{
+	__u64 cookie = 0;
+
+	if (!socket_fields.cookie)
+		return bpf_get_socket_cookie(sk);
+	READ_FIELD(sk, cookie, &cookie);
+	return cookie;
+}
 
 /* Of a TCP socket, as in include/net/tcp_states.h. */
 enum tcp_state {
@@ -35,16 +49,13 @@ INLINE __u64 without(__u64 bytes, __u64 others)
 	return bytes > others ? bytes - others : 0;
 }
 
-/* The program's context is the kernel's socket itself. */
-#define READ_FIELD(sk, field, to) bpf_probe_read_kernel(to, sizeof(*(to)), (const void *)(sk) + tcp_fields.field)
-
 /* Adds what a socket that closes sent and received. What waits to be acknowledged will be, or is tried for long. */
 INLINE void count_carried(struct bpf_sock *sk, const struct dialled *dialled)
 {
 	__u64 received = 0, acked = 0;
 	__u32 write_seq = 0, snd_una = 0;
 
-	if (!tcp_fields.bytes_received || sk->protocol != PROTOCOL_TCP || !dialled->service)
+	if (!socket_fields.bytes_received || sk->protocol != PROTOCOL_TCP || !dialled->service)
 		return;
 	READ_FIELD(sk, bytes_acked, &acked);
 	/* Not even its SYN: it never was connected. */

@@ -67,10 +67,14 @@ INLINE void forget_dialled(struct bpf_sock_addr *ctx)
 /* When a socket closes. */
 INLINE void release_dialled(struct bpf_sock *sk)
 {
-	__u64 cookie = bpf_get_socket_cookie(sk);
-	struct cell *cell = cell_of(cookie);
+	__u64 cookie = cookie_of(sk);
 	struct dialled *dialled;
+	struct cell *cell;
 
+	/* Whoever was translated was asked for it. */
+	if (!cookie)
+		return;
+	cell = cell_of(cookie);
 	if (cell && cell->cookie == cookie) {
 		count_carried(sk, (struct dialled *)cell->frontend);
 		cell->cookie = 0;

@@ -9,7 +9,7 @@
 #include <linux/tcp.h>
 #include <linux/udp.h>
 
-#include "maps.h"
+#include "pods.h"
 
 /* tcx verdicts: the next program or the network stack; drop. */
 #define TO_STACK (-1)
@@ -152,26 +152,6 @@ SUBPROGRAM __u32 network_of_address(const struct address *address)
 INLINE __u32 network_of(const __u32 *ip)
 {
 	return network_of_address((const void *)ip);
-}
-
-INLINE bool within(const __u32 *ip, const __u32 *network, const __u32 *mask)
-{
-	return (ip[3] & mask[3]) == network[3] && (ip[2] & mask[2]) == network[2] && (ip[1] & mask[1]) == network[1] &&
-	       (ip[0] & mask[0]) == network[0];
-}
-
-/* Whether an address is a pod's beyond doubt. */
-INLINE bool is_pod(const struct settings *node, const __u32 *ip)
-{
-	for (__u32 i = 0; i < 4; i++) {
-		const __u32 *network = node->pod_networks + 8 * i;
-
-		if (i >= node->pod_networks_count)
-			break;
-		if (within(ip, network, network + 4))
-			return true;
-	}
-	return false;
 }
 
 /* Whether both ends are pods beyond doubt. Most packets are of such, and no table but that of flows has

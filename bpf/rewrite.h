@@ -214,9 +214,10 @@ INLINE bool find_way(struct __sk_buff *skb, const struct packet *packet, const s
  */
 INLINE int take_way(struct way *way)
 {
-	__u32 ifindex = way->ifindex;
+	__u32 ifindex = way->ifindex, zero = 0;
+	struct settings *node = bpf_map_lookup_elem(&settings, &zero);
 
-	if (bpf_map_lookup_elem(&pod_links, &ifindex))
+	if (!(node && node->uplink == ifindex) && bpf_map_lookup_elem(&pod_links, &ifindex))
 		return bpf_redirect_peer(ifindex, 0);
 	return bpf_redirect_neigh(ifindex, &way->hop, sizeof(way->hop), 0);
 }

@@ -7,6 +7,7 @@
  */
 #include "choose.h"
 #include "dialled.h"
+#include "pods.h"
 
 #define ECONNREFUSED 111
 #define ALLOW 1
@@ -157,16 +158,25 @@ INLINE bool is_of_node(struct bpf_sock_addr *ctx)
 	return node && node->netns_cookie == bpf_get_netns_cookie(ctx);
 }
 
+/* Whether it is a cluster IP. Most addresses are pods', and those are told by a comparison. */
+INLINE bool is_unserved(const __u32 *ip)
+{
+	__u32 zero = 0, *kind;
+	struct settings *node = bpf_map_lookup_elem(&settings, &zero);
+
+	if (node && is_pod(node, ip))
+		return false;
+	kind = bpf_map_lookup_elem(&service_ips, ip);
+	return kind && *kind == KIND_CLUSTER_IP;
+}
+
 INLINE int resolve(struct bpf_sock_addr *ctx, const struct frontend_key *dial, struct backend *backend)
 {
 	struct frontend *frontend = bpf_map_lookup_elem(&frontends, dial);
 	int verdict, local;
 
-	if (!frontend) {
-		__u32 *kind = bpf_map_lookup_elem(&service_ips, dial->ip);
-
-		return kind && *kind == KIND_CLUSTER_IP ? REFUSE : PASS;
-	}
+	if (!frontend)
+		return is_unserved(dial->ip) ? REFUSE : PASS;
 	if ((frontend->kind == KIND_NODE_PORT || frontend->kind == KIND_HOST_PORT) && is_loopback(dial->ip) &&
 	    !is_of_node(ctx))
 		return PASS;

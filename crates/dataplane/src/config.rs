@@ -68,14 +68,14 @@ impl Config {
     }
 
     /// What programs know of the node.
-    pub(crate) fn settings(&self, netns_cookie: u64) -> abi::Settings {
+    pub(crate) fn settings(&self, uplink: u32, netns_cookie: u64) -> abi::Settings {
         let pods = self.pods_alone();
         let mut settings = abi::Settings {
             node_ipv4: self.node_ip_of(AddressFamily::Ipv4).map(abi::ip_words).unwrap_or_default(),
             node_ipv6: self.node_ip_of(AddressFamily::Ipv6).map(abi::ip_words).unwrap_or_default(),
             first_port: *self.snat_ports.start(),
             last_port: *self.snat_ports.end(),
-            pad: 0,
+            uplink,
             netns_cookie,
             pod_networks: Default::default(),
             pod_networks_count: pods.len() as u32,

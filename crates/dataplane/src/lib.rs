@@ -22,12 +22,12 @@ mod networks;
 mod pins;
 mod probe;
 mod programs;
+mod socket_fields;
 mod stats;
 mod stuck;
 mod surroundings;
 mod sys;
 mod takeover;
-mod tcp_fields;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -120,10 +120,11 @@ impl DataPlane {
         &self.meters
     }
 
-    /// Keeps the cookie that is there unless one is given.
-    fn write_settings(&self, netns_cookie: Option<u64>) -> Result<(), Error> {
+    /// Keeps the uplink and the network namespace's cookie that are there unless they are given.
+    fn write_settings(&self, attached: Option<(u32, u64)>) -> Result<(), Error> {
         let earlier = self.settings.get(&0)?.unwrap_or_default();
-        let settings = self.config.settings(netns_cookie.unwrap_or(earlier.netns_cookie));
+        let (uplink, netns_cookie) = attached.unwrap_or((earlier.uplink, earlier.netns_cookie));
+        let settings = self.config.settings(uplink, netns_cookie);
         Ok(self.settings.put(&0, &settings)?)
     }
 
@@ -162,7 +163,7 @@ impl DataPlane {
     pub fn attach_uplink(&self, ifindex: u32) -> Result<(), Error> {
         let failed =
             |source| Error::Attach { program: "uplink", target: format!("interface {ifindex}"), source };
-        self.write_settings(Some(netns_cookie().map_err(failed)?))?;
+        self.write_settings(Some((ifindex, netns_cookie().map_err(failed)?)))?;
         reserve_ports(&self.config.snat_ports).map_err(failed)?;
         self.links.attach_interface(&self.programs, PacketProgram::Uplink, ifindex)?;
         self.links.attach_interface(&self.programs, PacketProgram::Out, ifindex)?;

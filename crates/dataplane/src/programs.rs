@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::Sizes;
 use crate::error::Error;
 use crate::loader::{self, Aligned, Wanted};
-use crate::{abi, tcp_fields};
+use crate::{abi, socket_fields};
 
 /// Numbers of `enum bpf_prog_type`.
 pub(crate) const SCHED_CLS: u32 = 3;
@@ -94,15 +94,15 @@ impl Programs {
             attach_type,
         });
         let mut loaded = loader::load("packet", &PACKET_OBJECT.0, &packet, &[], maps, entries_of)?;
-        let load_socket = |fields: &abi::TcpFields| {
-            let fields = tcp_fields::bytes(fields);
-            loader::load("socket", &SOCKET_OBJECT.0, &socket, &[("tcp_fields", &fields)], maps, entries_of)
+        let load_socket = |fields: &abi::SocketFields| {
+            let fields = socket_fields::bytes(fields);
+            loader::load("socket", &SOCKET_OBJECT.0, &socket, &[("socket_fields", &fields)], maps, entries_of)
         };
-        let of_sockets = match load_socket(tcp_fields::of_this_kernel()) {
+        let of_sockets = match load_socket(socket_fields::of_this_kernel()) {
             Ok(of_sockets) => of_sockets,
             // A kernel that is locked down lets no program read its memory.
             Err(why) => {
-                let of_sockets = load_socket(&abi::TcpFields::default())?;
+                let of_sockets = load_socket(&abi::SocketFields::default())?;
                 tracing::warn!(%why, "bytes of connections that are translated at the socket are not counted");
                 of_sockets
             }

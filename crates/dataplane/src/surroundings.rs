@@ -35,7 +35,7 @@ pub(crate) fn compare(
             found.push(Misknown { what, have: in_words(have), want: in_words(want) });
         }
     }
-    let want = config.settings(settings.netns_cookie);
+    let want = config.settings(settings.uplink, settings.netns_cookie);
     let facts: [(&str, Fact); 4] = [
         ("the node's IPv4 address", |s| address(s.node_ipv4)),
         ("the node's IPv6 address", |s| address(s.node_ipv6)),
@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn what_differs_is_told_with_both() {
         let have = config("192.0.2.11", "10.244.0.0/16");
-        let (networks, settings) = (flatten(&have.networks()), have.settings(7));
+        let (networks, settings) = (flatten(&have.networks()), have.settings(2, 7));
         assert_eq!(compare(&networks, &settings, &have), []);
         let found = compare(&networks, &settings, &config("192.0.2.12", "10.0.0.0/8"));
         let told: Vec<String> =

@@ -1,7 +1,7 @@
-//! Where the running kernel keeps what it counts for a TCP socket, from the type information that it gives of itself.
+//! Where the running kernel keeps what programs read of a socket, from the type information that it gives of itself.
 //!
 //! The crates that read it make an object of each of its 160,000 types, which takes tens of milliseconds and megabytes;
-//! this passes over all but one.
+//! this passes over all but two.
 
 use std::sync::OnceLock;
 
@@ -14,33 +14,37 @@ const MAGIC: u16 = 0xeb9f;
 const STRUCT: u32 = 4;
 
 /// Those of the running kernel, or zeroes.
-pub(crate) fn of_this_kernel() -> &'static abi::TcpFields {
-    static FOUND: OnceLock<abi::TcpFields> = OnceLock::new();
+pub(crate) fn of_this_kernel() -> &'static abi::SocketFields {
+    static FOUND: OnceLock<abi::SocketFields> = OnceLock::new();
     FOUND.get_or_init(|| {
         let found = std::fs::read(KERNEL_TYPES).ok().and_then(|types| find(&types));
         found.unwrap_or_else(|| {
             tracing::warn!("{KERNEL_TYPES} does not tell where bytes of connections are counted");
-            abi::TcpFields::default()
+            abi::SocketFields::default()
         })
     })
 }
 
 /// As the program has them.
-pub(crate) fn bytes(fields: &abi::TcpFields) -> Vec<u8> {
-    let abi::TcpFields { bytes_received, bytes_acked, write_seq, snd_una } = *fields;
-    [bytes_received, bytes_acked, write_seq, snd_una].map(u32::to_ne_bytes).concat()
+pub(crate) fn bytes(fields: &abi::SocketFields) -> Vec<u8> {
+    let abi::SocketFields { cookie, bytes_received, bytes_acked, write_seq, snd_una } = *fields;
+    [cookie, bytes_received, bytes_acked, write_seq, snd_una].map(u32::to_ne_bytes).concat()
 }
 
 /// Offsets of the fields that `bpf/carried.h` reads; `None` if the kernel does not tell.
-fn find(types: &[u8]) -> Option<abi::TcpFields> {
+fn find(types: &[u8]) -> Option<abi::SocketFields> {
     let types = Types::read(types)?;
-    let fields = types.fields_of(b"tcp_sock")?;
-    let offset = |name: &[u8]| fields.iter().find(|(field, _)| *field == name).map(|(_, offset)| *offset);
-    Some(abi::TcpFields {
-        bytes_received: offset(b"bytes_received")?,
-        bytes_acked: offset(b"bytes_acked")?,
-        write_seq: offset(b"write_seq")?,
-        snd_una: offset(b"snd_una")?,
+    // What all sockets begin with.
+    let (common, tcp) = (types.fields_of(b"sock_common")?, types.fields_of(b"tcp_sock")?);
+    let offset = |fields: &[(&[u8], u32)], name: &[u8]| {
+        fields.iter().find(|(field, _)| *field == name).map(|(_, offset)| *offset)
+    };
+    Some(abi::SocketFields {
+        cookie: offset(&common, b"skc_cookie")?,
+        bytes_received: offset(&tcp, b"bytes_received")?,
+        bytes_acked: offset(&tcp, b"bytes_acked")?,
+        write_seq: offset(&tcp, b"write_seq")?,
+        snd_una: offset(&tcp, b"snd_una")?,
     })
 }
 
@@ -115,7 +119,7 @@ mod tests {
     fn this_kernel_tells_and_what_is_cut_tells_nothing() {
         let types = std::fs::read(KERNEL_TYPES).expect("a kernel with type information");
         let found = find(&types).expect("told");
-        let all = [found.bytes_received, found.bytes_acked, found.write_seq, found.snd_una];
+        let all = [found.cookie, found.bytes_received, found.bytes_acked, found.write_seq, found.snd_una];
         assert!(all.iter().all(|offset| (1..8192).contains(offset)), "{found:?}");
         assert_ne!(found.bytes_received, found.bytes_acked);
         for length in [0, 1, 2, 24, 100, 4096, types.len() / 2] {
@@ -128,9 +132,10 @@ mod tests {
 
     #[test]
     fn bytes_are_those_of_the_program() {
-        let fields = abi::TcpFields { bytes_received: 1, bytes_acked: 2, write_seq: 3, snd_una: 4 };
+        let fields =
+            abi::SocketFields { cookie: 5, bytes_received: 1, bytes_acked: 2, write_seq: 3, snd_una: 4 };
         let words: Vec<u32> =
             bytes(&fields).as_chunks::<4>().0.iter().map(|b| u32::from_ne_bytes(*b)).collect();
-        assert_eq!(words, [1, 2, 3, 4]);
+        assert_eq!(words, [5, 1, 2, 3, 4]);
     }
 }
