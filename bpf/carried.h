@@ -49,6 +49,24 @@ INLINE __u64 without(__u64 bytes, __u64 others)
 	return bytes > others ? bytes - others : 0;
 }
 
+/* Whether the connection is still the one that was dialled: a socket may connect again after it failed. */
+INLINE bool is_as_dialled(struct bpf_sock *sk, const struct dialled *dialled)
+{
+	__u32 peer[4], ipv4 = sk->dst_ip4;
+
+	/* Or the compiler would choose where to read, which a context does not allow. */
+	opaque(ipv4);
+	if (sk->family == AF_INET) {
+		set_ipv4(peer, ipv4);
+	} else {
+		peer[0] = sk->dst_ip6[0];
+		peer[1] = sk->dst_ip6[1];
+		peer[2] = sk->dst_ip6[2];
+		peer[3] = sk->dst_ip6[3];
+	}
+	return sk->dst_port == dialled->backend_port && same_ip(peer, dialled->backend);
+}
+
 /* Adds what a socket that closes sent and received. What waits to be acknowledged will be, or is tried for long. */
 INLINE void count_carried(struct bpf_sock *sk, const struct dialled *dialled)
 {
@@ -56,6 +74,8 @@ INLINE void count_carried(struct bpf_sock *sk, const struct dialled *dialled)
 	__u32 write_seq = 0, snd_una = 0;
 
 	if (!socket_fields.bytes_received || sk->protocol != PROTOCOL_TCP || !dialled->service)
+		return;
+	if (!is_as_dialled(sk, dialled))
 		return;
 	READ_FIELD(sk, bytes_acked, &acked);
 	/* Not even its SYN: it never was connected. */

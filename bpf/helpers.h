@@ -63,6 +63,8 @@ static long (*const bpf_redirect_neigh)(__u32 ifindex, struct bpf_redir_neigh *h
 static long (*const bpf_fib_lookup)(void *ctx, struct bpf_fib_lookup *params, int len, __u32 flags) =
 	(void *)BPF_FUNC_fib_lookup;
 
+#define AF_INET 2
+#define AF_INET6 10
 #define PROTOCOL_TCP 6
 #define PROTOCOL_UDP 17
 #define SECOND 1000000000ull

@@ -17,9 +17,6 @@
 /* Ours: not handled, look further. */
 #define UNHANDLED (-100)
 
-#define AF_INET 2
-#define AF_INET6 10
-
 #define IP_OFFSET ETH_HLEN
 #define DONT_FRAGMENT 0x4000
 #define MORE_FRAGMENTS 0x2000

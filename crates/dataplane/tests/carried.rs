@@ -3,7 +3,8 @@
 mod common;
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -13,6 +14,8 @@ use daymark_dataplane::{DataPlane, ServiceStats};
 use daymark_model::Protocol::Tcp;
 use daymark_plan::tables::FrontendKind::ClusterIp;
 use daymark_plan::tables::Op;
+use nix::errno::Errno;
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrIn};
 
 /// How a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -25,6 +28,8 @@ enum End {
     Backend,
     /// The client is killed.
     Killed,
+    /// The client connects past the Service instead, which does not answer.
+    Retried,
 }
 
 /// Not a test: a process of a pod. Told an address, how much to send and to read, and how to end.
@@ -36,7 +41,8 @@ fn client() {
     let order = std::env::var("DAYMARK_TEST_ORDER").expect("an order");
     let [to, send, receive, end] = order.split(' ').collect::<Vec<_>>()[..] else { panic!("{order}") };
     let number = |text: &str| text.parse::<usize>().expect("a number");
-    let Ok(mut stream) = TcpStream::connect(to) else { return };
+    let connected = if end == "Retried" { connect_after_failing(to) } else { TcpStream::connect(to) };
+    let Ok(mut stream) = connected else { return };
     stream.write_all(&vec![7; number(send)]).expect("sends");
     stream.read_exact(&mut vec![0; number(receive)]).expect("receives");
     match end {
@@ -51,6 +57,16 @@ fn client() {
         }
         _ => {}
     }
+}
+
+/// Connects a socket to a backend past its Service, after that Service did not answer it.
+fn connect_after_failing(service: &str) -> std::io::Result<TcpStream> {
+    let socket = socket::socket(AddressFamily::Inet, SockType::Stream, SockFlag::empty(), None)?;
+    let address = |text: &str| SockaddrIn::from(text.parse::<SocketAddrV4>().expect("address"));
+    let refused = socket::connect(socket.as_raw_fd(), &address(service)).expect_err("nobody listens");
+    assert_eq!(refused, Errno::ECONNREFUSED);
+    socket::connect(socket.as_raw_fd(), &address("10.244.1.2:81"))?;
+    Ok(socket.into())
 }
 
 fn start_client(cgroup: &Cgroup, to: &str, send: usize, receive: usize, end: End) -> Child {
@@ -160,4 +176,16 @@ fn what_is_sent_but_not_read_yet_counts_and_what_connects_to_nobody_does_not() {
     assert!(client.wait().expect("ends").success());
     let stats = plane.meters().service_stats().expect("reads")[&2];
     assert_eq!((stats.connections, stats.bytes_in, stats.bytes_out), (1, 0, 0), "refused by the backend");
+}
+
+#[test]
+fn what_a_socket_carries_past_the_service_that_it_tried_first_does_not_count() {
+    let Pod { plane, listener, cgroup, _pins } = Pod::new();
+    drop(listener);
+    let past = TcpListener::bind("10.244.1.2:81").expect("binds");
+    let mut client = start_client(&cgroup, FRONTENDS[0], 1000, 0, End::Retried);
+    answer(&past, 1000, 0, End::Client);
+    assert!(client.wait().expect("ends").success());
+    let stats = plane.meters().service_stats().expect("reads")[&1];
+    assert_eq!((stats.connections, stats.bytes_in, stats.bytes_out), (1, 0, 0));
 }
