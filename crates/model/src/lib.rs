@@ -19,4 +19,4 @@ pub use name::{ObjectName, Protocol};
 pub use node::Node;
 pub use packed::{EndpointView, SliceView};
 pub use service::{LoadBalancerIp, Service, ServicePort, ServiceType, TrafficDistribution};
-pub use world::{Change, Touched, World};
+pub use world::{Change, Slices, Touched, World};

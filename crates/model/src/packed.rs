@@ -52,6 +52,7 @@ impl NodeNumbers {
 impl PackedSlice {
     pub fn pack(slice: Slice, ports: Arc<[SlicePort]>, nodes: &mut NodeNumbers) -> Self {
         let mut bytes = Vec::with_capacity(slice.endpoints.len() * 9);
+        let mut last: Option<(&Arc<str>, u32)> = None;
         for endpoint in &slice.endpoints {
             let flag = |set: bool, flag: u8| if set { flag } else { 0 };
             bytes.push(
@@ -66,7 +67,12 @@ impl PackedSlice {
                 IpAddr::V6(ip) => bytes.extend(ip.octets()),
             }
             if let Some(node) = &endpoint.node {
-                bytes.extend(nodes.number(node).to_ne_bytes());
+                let number = match last {
+                    Some((same, number)) if same == node => number,
+                    _ => nodes.number(node),
+                };
+                last = Some((node, number));
+                bytes.extend(number.to_ne_bytes());
             }
         }
         let has_extra = |endpoint: &Endpoint| endpoint.hostname.is_some() || endpoint.hints.is_some();
@@ -135,6 +141,11 @@ impl<'a> SliceView<'a> {
 
     pub fn ports(&self) -> &'a [SlicePort] {
         &self.packed.ports
+    }
+
+    /// At least as many as there are endpoints.
+    pub fn room(&self) -> usize {
+        self.packed.endpoints.len() / 5
     }
 
     pub fn endpoints(&self) -> impl Iterator<Item = EndpointView<'a>> + use<'a> {

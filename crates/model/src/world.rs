@@ -68,18 +68,55 @@ impl Touched {
     }
 }
 
+/// A Service and its slices; either may come first.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    service: Option<Box<Service>>,
+    /// In order of their names.
+    slices: Vec<PackedSlice>,
+}
+
+impl Known {
+    /// False if it is known already.
+    fn put(&mut self, slice: PackedSlice) -> bool {
+        let slices = &mut self.slices;
+        match position(slices, &slice.name) {
+            Ok(index) if slices[index] == slice => return false,
+            Ok(index) => slices[index] = slice,
+            Err(index) => {
+                slices.reserve_exact(1); // Nearly every Service has one slice for good.
+                slices.insert(index, slice);
+            }
+        }
+        true
+    }
+}
+
+/// The slices of one Service where they are kept, in order of their names.
+#[derive(Clone, Copy, Debug)]
+pub struct Slices<'a> {
+    packed: &'a [PackedSlice],
+    nodes: &'a NodeNumbers,
+}
+
+impl<'a> Slices<'a> {
+    pub fn iter(self) -> impl Iterator<Item = SliceView<'a>> {
+        self.packed.iter().map(move |slice| slice.view(self.nodes))
+    }
+}
+
 /// The Services, EndpointSlices and nodes of the cluster, and the host ports of a node's pods. Equal worlds hold equal objects, however
 /// they came to be: the order of changes to different objects does not matter.
 #[derive(Clone, Debug, Default)]
 pub struct World {
-    services: HashMap<ObjectName, Box<Service>>,
-    /// Slices by the Service that they belong to, then in order of their own names.
-    slices: HashMap<ObjectName, Vec<PackedSlice>>,
+    /// By the name of the Service; of those that have slices or exist.
+    services: HashMap<ObjectName, Known>,
     /// The Service that each slice belongs to.
     slice_service: HashMap<ObjectName, Arc<str>>,
     nodes: BTreeMap<Arc<str>, Node>,
     /// Of the pods of one node.
     host_ports: BTreeMap<ObjectName, HostPorts>,
+    /// Names of namespaces and ports.
     strings: HashSet<Arc<str>>,
     hints: HashSet<Arc<Hints>>,
     slice_ports: HashSet<Arc<[SlicePort]>>,
@@ -92,35 +129,39 @@ impl World {
     }
 
     pub fn service(&self, name: &ObjectName) -> Option<&Service> {
-        self.services.get(name).map(Box::as_ref)
+        self.services.get(name)?.service.as_deref()
     }
 
     /// All Services, in order of their names.
     pub fn services(&self) -> impl Iterator<Item = &Service> {
-        let mut services: Vec<&Service> = self.services.values().map(Box::as_ref).collect();
+        let mut services: Vec<&Service> =
+            self.services.values().filter_map(|known| known.service.as_deref()).collect();
         services.sort_unstable_by_key(|service| &service.name);
         services.into_iter()
     }
 
-    /// The slices of one Service, in order of their names.
-    pub fn slices(&self, service: &ObjectName) -> impl Iterator<Item = Slice> {
-        let of = self.slices.get_key_value(service);
-        of.into_iter().flat_map(move |(service, of)| {
-            of.iter().map(move |slice| slice.unpack(service, &self.node_numbers))
-        })
+    /// A Service with its slices.
+    pub fn service_with_slices(&self, name: &ObjectName) -> Option<(&Service, Slices<'_>)> {
+        let known = self.services.get(name)?;
+        Some((known.service.as_deref()?, Slices { packed: &known.slices, nodes: &self.node_numbers }))
     }
 
-    /// As [`World::slices`], without a copy.
-    pub fn slice_views(&self, service: &ObjectName) -> impl Iterator<Item = SliceView<'_>> {
-        let of = self.slices.get(service).map(Vec::as_slice).unwrap_or_default();
-        of.iter().map(|slice| slice.view(&self.node_numbers))
+    /// The slices of one Service, in order of their names.
+    pub fn slices(&self, service: &ObjectName) -> impl Iterator<Item = Slice> {
+        let of = self.services.get_key_value(service);
+        of.into_iter().flat_map(move |(service, known)| {
+            known.slices.iter().map(move |slice| slice.unpack(service, &self.node_numbers))
+        })
     }
 
     /// Everything that may want frontends or names, and all nodes.
     pub fn everything(&self) -> Touched {
-        let services = self.services().map(|service| service.name.clone());
-        let nodes = self.nodes.keys().cloned().collect();
-        Touched { services: services.chain(self.host_ports.keys().cloned()).collect(), nodes }
+        let existing = self.services.iter().filter(|(_, known)| known.service.is_some());
+        let mut services: Vec<ObjectName> = existing.map(|(name, _)| name.clone()).collect();
+        services.extend(self.host_ports.keys().cloned());
+        // As trees are made of what is in order at once.
+        services.sort_unstable();
+        Touched { services: services.into_iter().collect(), nodes: self.nodes.keys().cloned().collect() }
     }
 
     /// The host ports of one pod, by [`HostPorts::name`].
@@ -146,10 +187,7 @@ impl World {
     pub fn apply(&mut self, change: Change) -> Touched {
         match change {
             Change::Service(service) => self.put_service(service),
-            Change::ServiceGone(name) => match self.services.remove(&name) {
-                Some(_) => Touched::service(name),
-                None => Touched::default(),
-            },
+            Change::ServiceGone(name) => self.remove_service(name),
             Change::Slice(slice) => self.put_slice(slice),
             Change::SliceGone(name) => self.remove_slice(&name),
             Change::Node(node) => self.put_node(node),
@@ -166,45 +204,61 @@ impl World {
     }
 
     fn put_service(&mut self, mut service: Service) -> Touched {
-        if self.service(&service.name) == Some(&service) {
+        share(&mut self.strings, &mut service.name.namespace);
+        let entry = self.services.entry(service.name.clone());
+        service.name.clone_from(entry.key());
+        let known = entry.or_default();
+        if known.service.as_deref() == Some(&service) {
             return Touched::default();
         }
-        self.share_name(&mut service.name);
         for port in &mut service.ports {
             share(&mut self.strings, &mut port.name);
         }
         service.ports.shrink_to_fit();
         service.cluster_ips.shrink_to_fit();
         let name = service.name.clone();
-        self.services.insert(name.clone(), Box::new(service));
+        known.service = Some(Box::new(service));
+        Touched::service(name)
+    }
+
+    fn remove_service(&mut self, name: ObjectName) -> Touched {
+        let Some(known) = self.services.get_mut(&name) else { return Touched::default() };
+        if known.service.take().is_none() {
+            return Touched::default();
+        }
+        if known.slices.is_empty() {
+            self.services.remove(&name);
+        }
         Touched::service(name)
     }
 
     fn put_slice(&mut self, mut slice: Slice) -> Touched {
-        self.share_slice(&mut slice);
-        let (name, service) = (slice.name.clone(), slice.service.clone());
-        let owner = ObjectName { namespace: name.namespace.clone(), name: service.clone() };
-        let mut ports: Arc<[SlicePort]> = slice.ports.as_slice().into();
-        share(&mut self.slice_ports, &mut ports);
+        self.share_within(&mut slice);
+        let ports = self.slice_ports.get(&slice.ports[..]).cloned().unwrap_or_else(|| {
+            let mut ports = slice.ports.as_slice().into();
+            share(&mut self.slice_ports, &mut ports);
+            ports
+        });
+        let name = slice.name.clone();
+        let entry = self
+            .services
+            .entry(ObjectName { namespace: name.namespace.clone(), name: slice.service.clone() });
+        let owner = entry.key().clone();
         let packed = PackedSlice::pack(slice, ports, &mut self.node_numbers);
-        let known = self.slices.get(&owner).and_then(|of| Some(&of[position(of, &name.name).ok()?]));
-        if known == Some(&packed) {
-            return Touched::default();
-        }
+        let known = entry.or_default();
+        let changed = known.put(packed);
         let mut touched = Touched::default();
-        if self.slice_service.get(&name).is_some_and(|before| *before != service) {
-            touched = self.remove_slice(&name);
-        }
-        self.slice_service.insert(name, service);
-        let of = self.slices.entry(owner.clone()).or_default();
-        match position(of, &packed.name) {
-            Ok(index) => of[index] = packed,
-            Err(index) => {
-                of.reserve_exact(1); // Nearly every Service has one slice for good.
-                of.insert(index, packed);
+        match self.slice_service.insert(name.clone(), owner.name.clone()) {
+            Some(before) if before != owner.name => {
+                let before = ObjectName { namespace: name.namespace.clone(), name: before };
+                self.take_slice(&before, &name);
+                touched = Touched::service(before);
             }
+            _ => {}
         }
-        touched.services.insert(owner);
+        if changed {
+            touched.services.insert(owner);
+        }
         touched
     }
 
@@ -213,15 +267,18 @@ impl World {
             return Touched::default();
         };
         let owner = ObjectName { namespace: name.namespace.clone(), name: service };
-        if let Some(of) = self.slices.get_mut(&owner) {
-            if let Ok(index) = position(of, &name.name) {
-                of.remove(index);
-            }
-            if of.is_empty() {
-                self.slices.remove(&owner);
-            }
-        }
+        self.take_slice(&owner, name);
         Touched::service(owner)
+    }
+
+    fn take_slice(&mut self, owner: &ObjectName, name: &ObjectName) {
+        let Some(known) = self.services.get_mut(owner) else { return };
+        if let Ok(index) = position(&known.slices, &name.name) {
+            known.slices.remove(index);
+        }
+        if known.slices.is_empty() && known.service.is_none() {
+            self.services.remove(owner);
+        }
     }
 
     fn put_node(&mut self, node: Node) -> Touched {
@@ -242,10 +299,9 @@ impl World {
         Touched::service(name)
     }
 
-    /// Replaces what repeats over many slices by one shared copy.
-    fn share_slice(&mut self, slice: &mut Slice) {
-        self.share_name(&mut slice.name);
-        share(&mut self.strings, &mut slice.service);
+    /// Replaces what repeats over many slices by one shared copy. Their Services' names are shared by way of those.
+    fn share_within(&mut self, slice: &mut Slice) {
+        share(&mut self.strings, &mut slice.name.namespace);
         for port in &mut slice.ports {
             share(&mut self.strings, &mut port.name);
         }
@@ -254,11 +310,6 @@ impl World {
                 share(&mut self.hints, hints);
             }
         }
-    }
-
-    fn share_name(&mut self, name: &mut ObjectName) {
-        share(&mut self.strings, &mut name.namespace);
-        share(&mut self.strings, &mut name.name);
     }
 }
 

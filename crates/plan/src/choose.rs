@@ -14,20 +14,20 @@ use std::cmp::Reverse;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use daymark_model::{AddressFamily, EndpointView, Hints, Protocol, Service, ServicePort, World};
+use daymark_model::{AddressFamily, EndpointView, Hints, Protocol, Service, ServicePort, Slices};
 
 use crate::tables::{ServiceEntry, Slot};
 use crate::view::NodeView;
 
 /// The entry for one port of `service` in `family`, of generation 0, as if for cluster IPs alone.
 pub fn entry(
-    world: &World,
+    slices: Slices<'_>,
     view: &NodeView,
     service: &Service,
     port: &ServicePort,
     family: AddressFamily,
 ) -> ServiceEntry {
-    let candidates = candidates(world, view, service, port, family);
+    let candidates = candidates(slices, view, service, port, family);
     let topology = Topology::of(&candidates);
     let any_ready = candidates.iter().any(|c| c.ready);
     let any_local_ready = candidates.iter().any(|c| c.ready && c.local);
@@ -55,9 +55,15 @@ pub fn entry(
     }
     let n_local = (local_only.len() + both.len()) as u32;
     let cluster_from = local_only.len() as u32;
-    let mut slots = local_only;
-    slots.reserve_exact(both.len() + cluster_only.len());
-    slots.extend(both.into_iter().chain(cluster_only));
+    let slots = if n_local == 0 {
+        cluster_only.shrink_to_fit();
+        cluster_only
+    } else {
+        let mut slots = local_only;
+        slots.reserve_exact(both.len() + cluster_only.len());
+        slots.extend(both.into_iter().chain(cluster_only));
+        slots
+    };
     ServiceEntry {
         generation: 0,
         elsewhere: n_local == 0 && !slots.is_empty(),
@@ -93,16 +99,17 @@ impl Candidate<'_> {
 
 /// In order of address and port, each once; of those that are equally live the one told first.
 fn candidates<'a>(
-    world: &'a World,
+    slices: Slices<'a>,
     view: &NodeView,
     service: &Service,
     port: &ServicePort,
     family: AddressFamily,
 ) -> Vec<Candidate<'a>> {
     let mut found = Vec::new();
-    for slice in world.slice_views(&service.name).filter(|slice| slice.family() == family) {
+    for slice in slices.iter().filter(|slice| slice.family() == family) {
         for slice_port in slice.ports().iter().filter(|p| p.name == port.name && p.protocol == port.protocol)
         {
+            found.reserve(slice.room());
             let usable = slice.endpoints().filter(|e| view.refuses_endpoint(&e.address).is_none());
             found.extend(usable.map(|endpoint| {
                 Candidate {

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use daymark_model::{AddressFamily, ObjectName, Protocol, Service, ServicePort, ServiceType, World};
+use daymark_model::{AddressFamily, ObjectName, Protocol, Service, ServicePort, ServiceType, Slices, World};
 use ipnet::IpNet;
 
 use crate::choose;
 use crate::host_ports;
 use crate::issue::{Issue, SpecialAddress};
-use crate::tables::{FrontendKey, FrontendKind, ServiceEntry};
+use crate::tables::{Frontend, FrontendKey, FrontendKind, ServiceEntry, ServiceId};
 use crate::view::NodeView;
 
 /// Names a service entry in terms of the cluster: one port of one Service in one family.
@@ -28,6 +28,13 @@ pub struct WantedFrontend {
     pub kind: FrontendKind,
     pub local_only: bool,
     pub source_checked: bool,
+}
+
+impl WantedFrontend {
+    pub fn leading_to(&self, service: ServiceId) -> Frontend {
+        let Self { kind, local_only, source_checked, .. } = *self;
+        Frontend { service, kind, local_only, source_checked }
+    }
 }
 
 /// One port of a Service in one family, with everything that points to it.
@@ -56,10 +63,11 @@ pub fn compile_service(world: &World, view: &NodeView, name: &ObjectName) -> Com
     if let Some(ports) = world.host_ports(name) {
         return host_ports::compile(view, ports);
     }
-    let Some(service) = world.service(name).filter(|service| is_served(service)) else {
+    let served = world.service_with_slices(name).filter(|(service, _)| is_served(service));
+    let Some((service, slices)) = served else {
         return CompiledService::default();
     };
-    let nodeport_ips = view.nodeport_ips();
+    let nodeport_ips = if has_node_ports(service) { view.nodeport_ips() } else { Vec::new() };
     let mut entries = Vec::with_capacity(service.ports.len());
     for port in &service.ports {
         // A family that a Service lacks is not served, whatever addresses of it the node or a load balancer has.
@@ -71,14 +79,14 @@ pub fn compile_service(world: &World, view: &NodeView, name: &ObjectName) -> Com
             let maglev = frontends.iter().any(|frontend| frontend.kind != FrontendKind::ClusterIp);
             entries.push(CompiledEntry {
                 key: EntryKey { service: name.clone(), port: port.port, protocol: port.protocol, family },
-                entry: ServiceEntry { maglev, ..choose::entry(world, view, service, port, family) },
+                entry: ServiceEntry { maglev, ..choose::entry(slices, view, service, port, family) },
                 frontends,
                 source_ranges: checked
                     .then(|| ranges.filter(|range| AddressFamily::of(&range.addr()) == family).collect()),
             });
         }
     }
-    let issues = issues(world, view, service);
+    let issues = issues(slices, view, service);
     CompiledService { cluster_ips: service.cluster_ips.clone(), entries, issues }
 }
 
@@ -87,18 +95,22 @@ pub(crate) fn is_served(service: &Service) -> bool {
     !service.excluded && !service.headless && !external_name && !service.cluster_ips.is_empty()
 }
 
+fn has_node_ports(service: &Service) -> bool {
+    matches!(service.service_type, ServiceType::NodePort | ServiceType::LoadBalancer)
+}
+
 fn has_family(service: &Service, family: AddressFamily) -> bool {
     service.cluster_ips.iter().any(|ip| AddressFamily::of(ip) == family)
 }
 
-fn issues(world: &World, view: &NodeView, service: &Service) -> Vec<Issue> {
+fn issues(slices: Slices<'_>, view: &NodeView, service: &Service) -> Vec<Issue> {
     let mut issues = Vec::new();
     let refused = service.external_ips.iter().copied().filter(|ip| !view.allows_external_ip(ip));
     let addresses: Vec<IpAddr> = refused.collect();
     if !addresses.is_empty() {
         issues.push(Issue::ExternalIpRefused { service: service.name.clone(), addresses });
     }
-    for slice in world.slice_views(&service.name) {
+    for slice in slices.iter() {
         let mut refused: BTreeMap<SpecialAddress, BTreeSet<IpAddr>> = BTreeMap::new();
         for endpoint in slice.endpoints() {
             if let Some(problem) = view.refuses_endpoint(&endpoint.address) {
@@ -137,7 +149,7 @@ fn frontends(
     for ip in &service.cluster_ips {
         want(*ip, port.port, FrontendKind::ClusterIp);
     }
-    if matches!(service.service_type, ServiceType::NodePort | ServiceType::LoadBalancer)
+    if has_node_ports(service)
         && let Some(number) = port.node_port
     {
         for ip in nodeport_ips {

@@ -54,6 +54,38 @@ fn repeated_strings_are_shared() {
 }
 
 #[test]
+fn a_service_and_its_slices_share_its_name_whichever_comes_first() {
+    let service = || Change::Service(Service::new(ObjectName::new("default", "web")));
+    let slice = || Change::Slice(slice("a", "web"));
+    for changes in [[service(), slice()], [slice(), service()]] {
+        let mut world = World::new();
+        for change in changes {
+            world.apply(change);
+        }
+        let owner = ObjectName::new("default", "web");
+        let name = &world.service(&owner).expect("the Service").name;
+        let of = world.slices(&owner).next().expect("its slice");
+        assert!(Arc::ptr_eq(&name.name, &of.service));
+        assert!(Arc::ptr_eq(&name.namespace, &of.name.namespace));
+    }
+}
+
+#[test]
+fn a_service_that_goes_leaves_its_slices() {
+    let mut world = World::new();
+    let web = ObjectName::new("default", "web");
+    world.apply(Change::Slice(slice("a", "web")));
+    world.apply(Change::Service(Service::new(web.clone())));
+    assert_eq!(names(&world.apply(Change::ServiceGone(web.clone()))), ["default/web"]);
+    assert!(world.apply(Change::ServiceGone(web.clone())).is_empty());
+    assert_eq!((world.service(&web), world.services().count()), (None, 0));
+    assert!(world.everything().is_empty(), "nobody asks for what has no Service");
+    assert_eq!(world.slices(&web).count(), 1);
+    world.apply(Change::SliceGone(ObjectName::new("default", "a")));
+    assert!(world.services.is_empty());
+}
+
+#[test]
 fn equal_hints_are_shared() {
     let with_hints = |name: &str| {
         let hints = Some(Arc::new(Hints { zones: vec!["a".into()], nodes: Vec::new() }));
