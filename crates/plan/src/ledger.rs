@@ -12,7 +12,7 @@ use crate::tables::{FrontendKey, ServiceId, Tables};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IdLedger {
     ids: HashMap<EntryKey, ServiceId>,
-    owners: BTreeMap<ServiceId, EntryKey>,
+    owners: HashMap<ServiceId, EntryKey>,
     /// Ids found in the kernel, by the frontends that lead to them.
     restored: BTreeMap<FrontendKey, ServiceId>,
     last: ServiceId,
@@ -31,6 +31,12 @@ impl IdLedger {
         self.restored.clear();
     }
 
+    /// Makes room for the ids of so many more entries at once.
+    pub fn reserve(&mut self, entries: usize) {
+        self.ids.reserve(entries);
+        self.owners.reserve(entries);
+    }
+
     pub fn owner(&self, id: ServiceId) -> Option<&EntryKey> {
         self.owners.get(&id)
     }
@@ -41,15 +47,14 @@ impl IdLedger {
 
     /// The id of an entry: its own, else the one under which the kernel serves one of its frontends, else a new one.
     pub fn claim(&mut self, entry: &CompiledEntry) -> ServiceId {
-        if let Some(id) = self.ids.get(&entry.key) {
-            return *id;
-        }
-        let served = entry.frontends.iter().filter_map(|frontend| self.restored.get(&frontend.key).copied());
-        let id = served.into_iter().find(|id| !self.owners.contains_key(id));
-        let id = id.unwrap_or_else(|| self.next());
-        self.ids.insert(entry.key.clone(), id);
-        self.owners.insert(id, entry.key.clone());
-        id
+        let Self { ids, owners, restored, last } = self;
+        *ids.entry(entry.key.clone()).or_insert_with(|| {
+            let served = entry.frontends.iter().filter_map(|frontend| restored.get(&frontend.key).copied());
+            let id = served.into_iter().find(|id| !owners.contains_key(id));
+            let id = id.unwrap_or_else(|| next(last, owners));
+            owners.insert(id, entry.key.clone());
+            id
+        })
     }
 
     pub fn release(&mut self, id: ServiceId) {
@@ -57,13 +62,14 @@ impl IdLedger {
             self.ids.remove(&key);
         }
     }
+}
 
-    fn next(&mut self) -> ServiceId {
-        loop {
-            self.last = self.last.checked_add(1).unwrap_or(1);
-            if !self.owners.contains_key(&self.last) {
-                return self.last;
-            }
+/// The next id after `last` that nobody has.
+fn next(last: &mut ServiceId, owners: &HashMap<ServiceId, EntryKey>) -> ServiceId {
+    loop {
+        *last = last.checked_add(1).unwrap_or(1);
+        if !owners.contains_key(last) {
+            return *last;
         }
     }
 }

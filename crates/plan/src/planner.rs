@@ -94,9 +94,9 @@ impl Planner {
             let owner = self.tables.frontends.get(key).and_then(|served| self.ledger.owner(served.service));
             let Some(holder) = owner.map(|owner| &owner.service) else { continue };
             for name in refused {
-                let claim = self.parts.get(name).and_then(|part| claim(part, name, *key));
-                let Some((kind, ..)) = claim else { continue };
-                taken.entry((name, kind, holder)).or_default().push(*key);
+                let claim = self.parts.get(name).and_then(|part| claim(part, *key));
+                let Some(claim) = claim else { continue };
+                taken.entry((name, claim.kind, holder)).or_default().push(*key);
             }
         }
         let taken = taken.into_iter().map(|((service, kind, holder), frontends)| Issue::FrontendTaken {
@@ -161,11 +161,19 @@ impl Planner {
         }
         self.synced = true;
         let all = self.world.everything();
+        self.reserve(all.services.len());
         let want = self.rebuild(&all.services, Batch::of(&self.tables)).want;
         let ops = diff(&self.tables, &want);
         self.tables = want;
         self.ledger.forget_restored();
         (all, ops)
+    }
+
+    /// Nearly every Service has one entry with one cluster IP.
+    fn reserve(&mut self, services: usize) {
+        self.parts.reserve(services);
+        self.ledger.reserve(services);
+        self.cluster_ip_users.reserve(services);
     }
 
     /// The operations that follow from these Services, whatever became of them.
@@ -178,7 +186,9 @@ impl Planner {
 
     /// Compiles these Services anew: the tables before and after, restricted to what they bear on and to
     /// what `batch` holds already.
-    fn rebuild(&mut self, names: &BTreeSet<ObjectName>, mut batch: Batch) -> Batch {
+    fn rebuild<'n>(&mut self, names: &'n BTreeSet<ObjectName>, mut batch: Batch<'n>) -> Batch<'n> {
+        batch.entries.reserve_exact(names.len());
+        batch.frontends.reserve_exact(names.len());
         for name in names {
             let before = self.parts.remove(name).unwrap_or_default();
             let mut compiled = compile_service(&self.world, &self.view, name);
@@ -193,16 +203,16 @@ impl Planner {
                 self.parts.insert(name.clone(), part);
             }
         }
-        batch.frontends.sort_by_key(|(key, _)| *key);
+        batch.frontends.sort_unstable_by_key(|wish| wish.key);
         let mut wanted = Vec::with_capacity(batch.frontends.len());
-        for same in std::mem::take(&mut batch.frontends).chunk_by(|(one, _), (other, _)| one == other) {
-            let key = same[0].0;
+        for same in std::mem::take(&mut batch.frontends).chunk_by(|one, other| one.key == other.key) {
+            let key = same[0].key;
             if let Some(frontend) = self.tables.frontends.get(&key).filter(|_| !batch.whole) {
                 batch.have.frontends.insert(key, *frontend);
             }
-            let claimants = same.iter().filter_map(|(_, name)| name.as_ref());
-            wanted.extend(self.elect(key, claimants).map(|frontend| (key, frontend)));
+            wanted.extend(self.elect(key, same).map(|frontend| (key, frontend)));
         }
+        batch.want.services = std::mem::take(&mut batch.entries).into_iter().collect();
         batch.want.frontends = wanted.into_iter().collect();
         let ips: BTreeSet<IpAddr> = std::mem::take(&mut batch.cluster_ips).into_iter().collect();
         if !batch.whole {
@@ -213,11 +223,11 @@ impl Planner {
         batch
     }
 
-    fn take_out(&mut self, part: &Part, batch: &mut Batch) {
+    fn take_out(&mut self, part: &Part, batch: &mut Batch<'_>) {
         for entry in &part.entries {
             self.copy_entry(entry.id, batch);
             for frontend in &entry.frontends {
-                batch.frontends.push((frontend.key, None));
+                batch.frontends.push(Wish { key: frontend.key, claim: None });
             }
         }
         for ip in &part.cluster_ips {
@@ -231,7 +241,7 @@ impl Planner {
         }
     }
 
-    fn put_in(&mut self, name: &ObjectName, compiled: CompiledService, batch: &mut Batch) -> Part {
+    fn put_in<'n>(&mut self, name: &'n ObjectName, compiled: CompiledService, batch: &mut Batch<'n>) -> Part {
         for ip in &compiled.cluster_ips {
             batch.cluster_ips.push(*ip);
             *self.cluster_ip_users.entry(*ip).or_insert(0) += 1;
@@ -241,20 +251,22 @@ impl Planner {
             let id = self.ledger.claim(&compiled);
             self.copy_entry(id, batch);
             let entry = with_generation(compiled.entry, self.tables.services.get(&id));
-            batch.want.services.insert(id, entry);
+            batch.entries.push((id, entry));
             if let Some(ranges) = compiled.source_ranges {
                 batch.want.source_ranges.insert(id, ranges);
             }
-            for frontend in &compiled.frontends {
-                batch.frontends.push((frontend.key, Some(name.clone())));
-            }
+            let wish = |wanted: &WantedFrontend| Wish {
+                key: wanted.key,
+                claim: Some((name, wanted.leading_to(id))),
+            };
+            batch.frontends.extend(compiled.frontends.iter().map(wish));
             entries.push(PartEntry { id, frontends: compiled.frontends.into() });
         }
         Part { cluster_ips: compiled.cluster_ips.into(), entries: entries.into() }
     }
 
     /// Copies what the tables hold under `id`.
-    fn copy_entry(&self, id: ServiceId, batch: &mut Batch) {
+    fn copy_entry(&self, id: ServiceId, batch: &mut Batch<'_>) {
         if batch.whole {
             return;
         }
@@ -277,24 +289,32 @@ impl Planner {
 
     /// Who gets a frontend: among the Services just recompiled that want it, its present owner and those
     /// refused so far.
-    fn elect<'n>(
-        &mut self,
-        key: FrontendKey,
-        recompiled: impl Iterator<Item = &'n ObjectName>,
-    ) -> Option<Frontend> {
+    fn elect(&mut self, key: FrontendKey, wishes: &[Wish<'_>]) -> Option<Frontend> {
         let owner = self.tables.frontends.get(&key).and_then(|frontend| self.ledger.owner(frontend.service));
         let refused = self.refused.remove(&key).unwrap_or_default();
-        let mut candidates: Vec<&ObjectName> = recompiled.collect();
+        let mut claims = wishes.iter().filter_map(|wish| wish.claim);
+        let (first, more) = (claims.next(), claims.next().is_some());
+        if let Some((name, frontend)) = first
+            && !more
+            && refused.is_empty()
+            && owner.is_none_or(|owner| owner.service == *name)
+        {
+            return Some(frontend);
+        }
+        let claimants = wishes.iter().filter_map(|wish| Some(wish.claim?.0));
+        let mut candidates: Vec<&ObjectName> = claimants.collect();
         candidates.extend(owner.map(|owner| &owner.service));
         candidates.extend(&refused);
         candidates.sort_unstable();
         candidates.dedup();
-        let mut claims: Vec<(FrontendKind, &ObjectName, Frontend)> =
-            candidates.into_iter().filter_map(|name| claim(self.parts.get(name)?, name, key)).collect();
-        claims.sort_by_key(|(kind, name, _)| (*kind, *name));
+        let mut claims: Vec<(&ObjectName, Frontend)> = candidates
+            .into_iter()
+            .filter_map(|name| Some((name, claim(self.parts.get(name)?, key)?)))
+            .collect();
+        claims.sort_by_key(|(name, frontend)| (frontend.kind, *name));
         let mut claims = claims.into_iter();
-        let winner = claims.next().map(|(_, _, frontend)| frontend);
-        let refused: BTreeSet<ObjectName> = claims.map(|(_, name, _)| name.clone()).collect();
+        let winner = claims.next().map(|(_, frontend)| frontend);
+        let refused: BTreeSet<ObjectName> = claims.map(|(name, _)| name.clone()).collect();
         if !refused.is_empty() {
             self.refused.insert(key, refused);
         }
@@ -304,41 +324,45 @@ impl Planner {
 
 /// What a recompilation bears on: the tables before and after, restricted to it.
 #[derive(Default)]
-struct Batch {
+struct Batch<'n> {
     /// It bears on everything: the tables before are all that there are, and are not copied to `have`.
     whole: bool,
     have: Tables,
     want: Tables,
-    /// With the recompiled Services that want them, in any order.
-    frontends: Vec<(FrontendKey, Option<ObjectName>)>,
+    /// What becomes `want.services`, in any order.
+    entries: Vec<(ServiceId, ServiceEntry)>,
+    /// In any order.
+    frontends: Vec<Wish<'n>>,
     cluster_ips: Vec<IpAddr>,
 }
 
-impl Batch {
+/// A frontend that a recompilation bears on, and the recompiled Service that wants it.
+struct Wish<'n> {
+    key: FrontendKey,
+    claim: Option<(&'n ObjectName, Frontend)>,
+}
+
+impl Batch<'_> {
     /// Everything in `tables` may have to go.
     fn of(tables: &Tables) -> Self {
         Self {
             whole: true,
             have: Tables::default(),
             want: Tables::default(),
-            frontends: tables.frontends.keys().map(|key| (*key, None)).collect(),
+            entries: Vec::new(),
+            frontends: tables.frontends.keys().map(|key| Wish { key: *key, claim: None }).collect(),
             cluster_ips: tables.cluster_ips.iter().copied().collect(),
         }
     }
 }
 
 /// The claim of a Service to a frontend; the strongest, should several of its ports want it.
-fn claim<'a>(
-    part: &Part,
-    name: &'a ObjectName,
-    key: FrontendKey,
-) -> Option<(FrontendKind, &'a ObjectName, Frontend)> {
+fn claim(part: &Part, key: FrontendKey) -> Option<Frontend> {
     let of_entry = |entry: &PartEntry| {
         let wanted = entry.frontends.iter().find(|wanted| wanted.key == key)?;
-        let WantedFrontend { kind, local_only, source_checked, .. } = *wanted;
-        Some((kind, name, Frontend { service: entry.id, kind, local_only, source_checked }))
+        Some(wanted.leading_to(entry.id))
     };
-    part.entries.iter().filter_map(of_entry).min_by_key(|(kind, _, _)| *kind)
+    part.entries.iter().filter_map(of_entry).min_by_key(|frontend| frontend.kind)
 }
 
 /// The generation grows exactly when what is in slots changes.
