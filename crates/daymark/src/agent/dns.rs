@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use daymark_model::{Protocol, Service, ServiceType, Touched, World};
 use daymark_plan::Zone;
 use miette::{IntoDiagnostic, Result, WrapErr};
 use tokio::sync::watch;
@@ -78,4 +79,46 @@ pub fn upstreams() -> Vec<SocketAddr> {
 fn name_servers(resolv_conf: &str) -> Vec<IpAddr> {
     let words = resolv_conf.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     words.filter(|w| w.first() == Some(&"nameserver")).filter_map(|w| w.get(1)?.parse().ok()).collect()
+}
+
+/// What, of everything, anybody but the zone looks at: most Services have nothing but an address and a name.
+pub fn beside_names(mut all: Touched, world: &World) -> Touched {
+    let is_more = |service: &Service| {
+        service.service_type == ServiceType::LoadBalancer
+            || !service.load_balancer_ips.is_empty()
+            || service.ports.iter().any(|port| port.protocol == Protocol::Sctp)
+    };
+    all.services.retain(|name| world.service(name).is_some_and(is_more));
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use daymark_model::{Change, Node, ObjectName, ServicePort};
+
+    use super::*;
+
+    #[test]
+    fn services_that_are_but_names_and_addresses_concern_the_zone_alone() {
+        let port = |protocol| ServicePort { name: "".into(), protocol, port: 80, node_port: None };
+        let with = |name: &str, service_type: ServiceType, protocol: Protocol| Service {
+            service_type,
+            ports: vec![port(protocol)],
+            ..Service::new(ObjectName::new("default", name))
+        };
+        let mut world = World::new();
+        for service in [
+            with("plain", ServiceType::ClusterIp, Protocol::Tcp),
+            with("on-nodes", ServiceType::NodePort, Protocol::Udp),
+            with("balanced", ServiceType::LoadBalancer, Protocol::Tcp),
+            with("calls", ServiceType::ClusterIp, Protocol::Sctp),
+        ] {
+            world.apply(Change::Service(service));
+        }
+        world.apply(Change::Node(Node::new("n1")));
+        let left = beside_names(world.everything(), &world);
+        let names: Vec<&str> = left.services.iter().map(|name| &*name.name).collect();
+        assert_eq!(names, ["balanced", "calls"]);
+        assert_eq!(left.nodes.len(), 1);
+    }
 }

@@ -216,10 +216,11 @@ impl Agent {
             let took = self.triggers.drain(..).map(|at| now.duration_since(at).unwrap_or_default());
             took.for_each(|took| self.health.metrics.programmed(took));
         }
-        if self.synced && !self.touched.is_empty() {
+        let first = self.synced && !knew_all;
+        if first || self.synced && !self.touched.is_empty() {
             self.publish();
         }
-        self.synced && !knew_all
+        first
     }
 
     fn follow(&mut self, event: ChangeEvent, ops: &mut Vec<Op>) {
@@ -228,15 +229,19 @@ impl Agent {
             ChangeEvent::Change(change) => ops.extend(self.take_over(change)),
             ChangeEvent::Synced => {
                 let (all, first) = self.planner.synced_touching();
-                self.touched = all;
-                ops.extend(first);
+                if ops.is_empty() {
+                    *ops = first;
+                } else {
+                    ops.extend(first);
+                }
                 self.make_room();
                 // All names first: a zone that is complete denies what it does not hold.
                 if let Some(zone) = &mut self.zone {
-                    zone.update(self.planner.world(), &self.touched);
+                    zone.update(self.planner.world(), &all);
                     zone.synced();
                     self.zones.send_replace(zone.snapshot());
                 }
+                self.touched = dns::beside_names(all, self.planner.world());
                 self.synced = true;
             }
         }
