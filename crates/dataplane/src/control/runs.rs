@@ -1,6 +1,5 @@
 //! Operations of one kind that stand together, to be written in batches.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use daymark_plan::tables::{Frontend, FrontendKey, Op, ServiceEntry, ServiceId};
@@ -62,14 +61,13 @@ pub(super) fn next_run(ops: &[Op]) -> Run<'_> {
     }
 }
 
-/// A service occurs once in a run, since its second change must see the first one's parity.
+/// A service occurs once in a run, since its second change must see the first one's parity: ids ascend.
 fn service_run(ops: &[Op]) -> Vec<(ServiceId, &ServiceEntry)> {
     let mut run: Vec<(ServiceId, &ServiceEntry)> = Vec::new();
-    let mut seen = BTreeSet::new();
     let mut slots = 0;
     for op in ops {
         let Op::PutService { id, entry } = op else { break };
-        if !seen.insert(*id)
+        if run.last().is_some_and(|(last, _)| last >= id)
             || run.len() == SERVICES_AT_ONCE
             || (slots > 0 && slots + entry.slots.len() > SLOTS_AT_ONCE)
         {
