@@ -29,6 +29,7 @@ metadata: {name: real-node}
 spec: {podCIDR: 172.31.10.0/24, podCIDRs: [172.31.10.0/24]}
 "#;
 
+/// In protobuf, too, which our own API server does not speak.
 #[test]
 fn the_agent_serves_a_real_kubernetes() {
     let Some(assets) = std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from) else {
@@ -56,6 +57,11 @@ fn the_agent_serves_a_real_kubernetes() {
     let mut agent = Alone::start(&laptop);
     serve(&laptop);
     assert_eq!(eventually("the cluster IP answers", || agent.ask("10.0.0.50")), "served");
+    let log = agent.log();
+    for kind in ["api/v1/services", "discovery.k8s.io/v1/endpointslices", "api/v1/nodes"] {
+        let told = log.lines().any(|l| l.contains(kind) && l.contains("encoding=Protobuf"));
+        assert!(told, "{kind} come in protobuf");
+    }
     agent.kill();
     assert_eq!(agent.ask("10.0.0.50").expect("pinned programs serve on"), "served");
 }

@@ -79,7 +79,7 @@ fn one(
         let side = side_endpoints(i / CHURNED + 1);
         Feed::prepare(&churned[i % CHURNED], &side, servers::ANSWER, i + 2)
     });
-    let changes = changes.collect();
+    let changes = changes.collect::<Result<_>>()?;
     let before = agent.cpu_seconds()?;
     let (mut obeyed, mut side) = (Vec::new(), 0);
     let took = std::thread::scope(|scope| {
@@ -88,7 +88,7 @@ fn one(
             side += 1;
             node.client.watch(probe(), &side_prefix(side), Duration::from_secs(60))?;
             let sent = now();
-            feed.change("probe", &side_endpoints(side), servers::ANSWER, side + 1);
+            feed.change("probe", &side_endpoints(side), servers::ANSWER, side + 1)?;
             obeyed.push((node.client.obeyed()? - sent) * 1e3);
             std::thread::sleep(Duration::from_millis(20));
         }

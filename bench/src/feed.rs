@@ -9,9 +9,11 @@ use anyhow::{Context, Result};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
-use axum::http::{Method, StatusCode, Uri};
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use daymark_apiserver::protobuf;
 use futures::stream::{self, Stream, StreamExt};
 use tokio::runtime::Runtime;
 use tokio::sync::broadcast;
@@ -24,11 +26,40 @@ const AT_ONCE: usize = 64;
 /// How far who listens may lag behind.
 const BACKLOG: usize = 1 << 17;
 
+/// An event of a watch in the encodings that kube-apiserver has: a line, and a frame of protobuf.
+#[derive(Clone)]
+pub struct Event {
+    json: Bytes,
+    protobuf: Bytes,
+}
+
+impl Event {
+    fn new(what: &str, object: &str) -> Result<Self> {
+        let json = Bytes::from(format!("{{\"type\":\"{what}\",\"object\":{object}}}\n"));
+        let protobuf = protobuf::frame(what, &serde_json::from_str(object)?)?.into();
+        Ok(Self { json, protobuf })
+    }
+
+    /// The mark of a list's end.
+    fn end(kind: &str, version: &str) -> Result<Self> {
+        Self::new(
+            "BOOKMARK",
+            &format!(
+                r#"{{"kind":"{kind}","apiVersion":"{version}","metadata":{{"resourceVersion":"1","annotations":{{"k8s.io/initial-events-end":"true"}}}}}}"#
+            ),
+        )
+    }
+}
+
+/// What is told of a kind, with the mark of its end.
+type List = Vec<Event>;
+
 struct Told {
-    services: Vec<Bytes>,
-    slices: Vec<Bytes>,
-    node: Bytes,
-    changes: broadcast::Sender<Bytes>,
+    services: List,
+    slices: List,
+    nodes: List,
+    node: String,
+    changes: broadcast::Sender<Event>,
 }
 
 /// Serves on the LAN's host until dropped.
@@ -41,13 +72,19 @@ pub struct Feed {
 impl Feed {
     /// With these objects, and a node of this name and address.
     pub fn start(objects: &[Wanted<'_>], node: &str, ip: IpAddr) -> Result<Self> {
-        let services = objects.iter().map(|wanted| added(&service(wanted))).collect();
-        let slices = objects.iter().map(|w| added(&slice(w.name, &w.endpoints, w.target_port, 1))).collect();
-        let node = Bytes::from(format!(
+        let list = |object: &dyn Fn(&Wanted<'_>) -> String, kind, version| -> Result<List> {
+            let events = objects.iter().map(|wanted| Event::new("ADDED", &object(wanted)));
+            events.chain([Event::end(kind, version)]).collect()
+        };
+        let services = list(&service, "Service", "v1")?;
+        let of = |w: &Wanted<'_>| slice(w.name, &w.endpoints, w.target_port, 1);
+        let slices = list(&of, "EndpointSlice", "discovery.k8s.io/v1")?;
+        let node = format!(
             r#"{{"kind":"Node","apiVersion":"v1","metadata":{{"name":"{node}","uid":"{}","resourceVersion":"1","creationTimestamp":"2026-01-01T00:00:00Z"}},"spec":{{}},"status":{{"addresses":[{{"type":"InternalIP","address":"{ip}"}}]}}}}"#,
             uid(node)
-        ));
-        let told = Arc::new(Told { services, slices, node, changes: broadcast::channel(BACKLOG).0 });
+        );
+        let nodes = vec![Event::new("ADDED", &node)?, Event::end("Node", "v1")?];
+        let told = Arc::new(Told { services, slices, nodes, node, changes: broadcast::channel(BACKLOG).0 });
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let listener = TcpListener::bind((HOST_IP, 0)).context("the feed's port")?;
         listener.set_nonblocking(true)?;
@@ -65,13 +102,15 @@ impl Feed {
     }
 
     /// Tells of one changed slice now.
-    pub fn change(&self, name: &str, endpoints: &[IpAddr], target_port: u16, version: usize) {
+    pub fn change(&self, name: &str, endpoints: &[IpAddr], target_port: u16, version: usize) -> Result<()> {
+        let change = Self::prepare(name, endpoints, target_port, version)?;
         // Nobody may be listening.
-        let _ = self.told.changes.send(modified(&slice(name, endpoints, target_port, version)));
+        let _ = self.told.changes.send(change);
+        Ok(())
     }
 
     /// Tells of prepared changes at a rate, and returns how long it took.
-    pub fn change_at_rate(&self, changes: Vec<Bytes>, per_second: u32) -> Duration {
+    pub fn change_at_rate(&self, changes: Vec<Event>, per_second: u32) -> Duration {
         let sender = self.told.changes.clone();
         let began = std::time::Instant::now();
         self.runtime.block_on(async {
@@ -84,30 +123,9 @@ impl Feed {
         began.elapsed()
     }
 
-    pub fn prepare(name: &str, endpoints: &[IpAddr], target_port: u16, version: usize) -> Bytes {
-        modified(&slice(name, endpoints, target_port, version))
+    pub fn prepare(name: &str, endpoints: &[IpAddr], target_port: u16, version: usize) -> Result<Event> {
+        Event::new("MODIFIED", &slice(name, endpoints, target_port, version))
     }
-}
-
-fn line(kind: &str, object: &str) -> Bytes {
-    Bytes::from(format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n"))
-}
-
-fn added(object: &str) -> Bytes {
-    line("ADDED", object)
-}
-
-fn modified(object: &str) -> Bytes {
-    line("MODIFIED", object)
-}
-
-fn bookmark(kind: &str, version: &str) -> Bytes {
-    line(
-        "BOOKMARK",
-        &format!(
-            r#"{{"kind":"{kind}","apiVersion":"{version}","metadata":{{"resourceVersion":"1","annotations":{{"k8s.io/initial-events-end":"true"}}}}}}"#
-        ),
-    )
 }
 
 fn uid(name: &str) -> String {
@@ -142,23 +160,30 @@ fn service(wanted: &Wanted<'_>) -> String {
     )
 }
 
-/// What exists, the mark of its end, and then `changes` for ever.
+/// What exists and then `changes` for ever, in protobuf for who accepts it first.
 fn stream_of(
     told: Arc<Told>,
-    what: fn(&Told) -> &[Bytes],
-    end: Bytes,
-    changes: Option<broadcast::Receiver<Bytes>>,
+    headers: &HeaderMap,
+    what: fn(&Told) -> &List,
+    changes: Option<broadcast::Receiver<Event>>,
 ) -> Response {
+    const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+    let protobuf =
+        headers.get(ACCEPT).is_some_and(|accept| accept.as_bytes().starts_with(PROTOBUF.as_bytes()));
+    let encoded = move |event: &Event| if protobuf { event.protobuf.clone() } else { event.json.clone() };
     let count = what(&told).len().div_ceil(AT_ONCE);
     let pieces = stream::iter(0..count).map(move |piece| {
-        let objects = what(&told).iter().skip(piece * AT_ONCE).take(AT_ONCE);
-        Bytes::from(objects.flat_map(|object| object.iter().copied()).collect::<Vec<u8>>())
+        let events = what(&told).iter().skip(piece * AT_ONCE).take(AT_ONCE);
+        Bytes::from(events.flat_map(encoded).collect::<Vec<u8>>())
     });
-    let all = pieces.chain(stream::once(std::future::ready(end))).chain(follow(changes));
-    Response::new(Body::from_stream(all.map(Ok::<_, std::convert::Infallible>)))
+    let all = pieces.chain(follow(changes).map(move |change| encoded(&change)));
+    let mut response = Response::new(Body::from_stream(all.map(Ok::<_, std::convert::Infallible>)));
+    let of = if protobuf { "application/vnd.kubernetes.protobuf;stream=watch" } else { "application/json" };
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(of));
+    response
 }
 
-fn follow(changes: Option<broadcast::Receiver<Bytes>>) -> impl Stream<Item = Bytes> {
+fn follow(changes: Option<broadcast::Receiver<Event>>) -> impl Stream<Item = Event> {
     stream::unfold(changes, |changes| async {
         match changes {
             Some(mut receiver) => receiver.recv().await.ok().map(|change| (change, Some(receiver))),
@@ -167,20 +192,17 @@ fn follow(changes: Option<broadcast::Receiver<Bytes>>) -> impl Stream<Item = Byt
     })
 }
 
-async fn services_of(State(told): State<Arc<Told>>) -> Response {
-    stream_of(told, |told| &told.services, bookmark("Service", "v1"), None)
+async fn services_of(State(told): State<Arc<Told>>, headers: HeaderMap) -> Response {
+    stream_of(told, &headers, |told| &told.services, None)
 }
 
-async fn slices_of(State(told): State<Arc<Told>>) -> Response {
+async fn slices_of(State(told): State<Arc<Told>>, headers: HeaderMap) -> Response {
     let changes = told.changes.subscribe();
-    let end = bookmark("EndpointSlice", "discovery.k8s.io/v1");
-    stream_of(told, |told| &told.slices, end, Some(changes))
+    stream_of(told, &headers, |told| &told.slices, Some(changes))
 }
 
-async fn nodes_of(State(told): State<Arc<Told>>) -> Response {
-    let node = std::str::from_utf8(&told.node).map(added).unwrap_or_default();
-    let all = stream::iter([node, bookmark("Node", "v1")]).chain(follow(None));
-    Response::new(Body::from_stream(all.map(Ok::<_, std::convert::Infallible>)))
+async fn nodes_of(State(told): State<Arc<Told>>, headers: HeaderMap) -> Response {
+    stream_of(told, &headers, |told| &told.nodes, None)
 }
 
 async fn node_of(State(told): State<Arc<Told>>, Path(_): Path<String>) -> Response {

@@ -4,7 +4,6 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
 use super::{Killed, Laptop, check, text};
 
@@ -46,10 +45,15 @@ impl<'a> Alone<'a> {
                 "--service-cidr",
                 "10.0.0.0/24",
             ])
-            .stderr(Stdio::inherit())
+            .env("DAYMARK_LOG", "info,daymark_control=debug")
+            .stderr(fs::File::create(laptop.path("agent.log")).expect("a log"))
             .spawn()
             .expect("the agent");
         Self { laptop, cgroup, agent: Some(Killed(agent)) }
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.laptop.path("agent.log")).unwrap_or_default()
     }
 
     pub fn kill(&mut self) {
@@ -86,6 +90,9 @@ impl<'a> Alone<'a> {
 
 impl Drop for Alone<'_> {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.log());
+        }
         self.kill();
         let _ = self.laptop.output(&["umount", "-l", &self.laptop.path("bpf").display().to_string()]);
     }

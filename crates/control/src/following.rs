@@ -1,9 +1,12 @@
 //! Follows one kind for agents: streaming lists where the server has them, plain lists where not, then changes.
-//! Tens of thousands of objects may come at once, so lines are read in the pieces that arrive, without a copy.
+//! Tens of thousands of objects may come at once, so they are read in the pieces that arrive, without a copy.
+
+mod framing;
 
 use std::marker::PhantomData;
 use std::time::Duration;
 
+use http::header::{ACCEPT, CONTENT_TYPE};
 use http_body_util::BodyExt;
 use kube::client::Body;
 use kube::core::params::{ListParams, WatchParams};
@@ -11,8 +14,9 @@ use kube::core::{Request, Status};
 use kube::{Client, Error, Resource};
 use tracing::debug;
 
-use crate::reading::{self, Kind, Said};
+use crate::reading::{self, Encoding, Kind, Said};
 use crate::watching::{FIRST_DELAY, LAST_DELAY};
+use framing::Framing;
 
 /// A server ends a watch after this many seconds; whoever is silent for longer is gone.
 const WATCH_SECONDS: u32 = 290;
@@ -42,16 +46,15 @@ pub struct Watch<K> {
     listed: bool,
     /// How to ask for the next page of a plain list.
     more: Option<String>,
-    lines: Option<Lines>,
+    answer: Option<Answer>,
     delay: Option<Duration>,
     kind: PhantomData<fn() -> K>,
 }
 
 /// An answer that goes on.
-struct Lines {
+struct Answer {
     body: Body,
-    /// The beginning of a line whose end has not come.
-    begun: Vec<u8>,
+    framing: Framing,
     said_something: bool,
 }
 
@@ -67,7 +70,7 @@ impl<K: Kind> Watch<K> {
             version: String::new(),
             listed: false,
             more: None,
-            lines: None,
+            answer: None,
             delay: None,
             kind: PhantomData,
         }
@@ -76,7 +79,7 @@ impl<K: Kind> Watch<K> {
     /// What comes next. After an error it waits (50 ms, doubling to 5 s while errors last) and goes on.
     pub async fn next(&mut self) -> Steps {
         loop {
-            if self.lines.is_none()
+            if self.answer.is_none()
                 && let Some(delay) = self.delay
             {
                 tokio::time::sleep(delay).await;
@@ -85,7 +88,7 @@ impl<K: Kind> Watch<K> {
                 Ok(steps) if steps.is_empty() => {}
                 Ok(steps) => return steps,
                 Err(error) => {
-                    self.lines = None;
+                    self.answer = None;
                     self.slow_down();
                     return vec![Err(error)];
                 }
@@ -98,22 +101,22 @@ impl<K: Kind> Watch<K> {
     }
 
     async fn step(&mut self) -> Result<Steps, anyhow::Error> {
-        if self.lines.is_some() {
+        if self.answer.is_some() {
             return self.read().await;
         }
         if !self.listed && !self.streaming {
             return self.page().await;
         }
         match self.open().await {
-            Ok(lines) => self.lines = Some(lines),
+            Ok(answer) => self.answer = Some(answer),
             Err(Error::Api(status)) => self.refused(status)?,
             Err(error) => return Err(error.into()),
         }
-        Ok(if self.listed || self.lines.is_none() { Vec::new() } else { vec![Ok(Step::List)] })
+        Ok(if self.listed || self.answer.is_none() { Vec::new() } else { vec![Ok(Step::List)] })
     }
 
     /// Starts a list anew, or goes on from the last version.
-    async fn open(&mut self) -> Result<Lines, Error> {
+    async fn open(&mut self) -> Result<Answer, Error> {
         let params = WatchParams {
             field_selector: self.fields.clone(),
             timeout: Some(WATCH_SECONDS),
@@ -122,14 +125,18 @@ impl<K: Kind> Watch<K> {
             ..WatchParams::default()
         };
         let from = if self.listed { &*self.version } else { "0" };
-        let request = Request::new(&*self.url).watch(&params, from).map_err(Error::BuildRequest)?;
+        let mut request = Request::new(&*self.url).watch(&params, from).map_err(Error::BuildRequest)?;
+        request.headers_mut().insert(ACCEPT, Encoding::ACCEPT);
         let response = self.client.send(request.map(Body::from)).await?;
         let status = response.status();
+        let encoding = Encoding::of(response.headers().get(CONTENT_TYPE));
         if status.is_success() {
-            return Ok(Lines { body: response.into_body(), begun: Vec::new(), said_something: false });
+            debug!(url = self.url, ?encoding, "watching");
+            let framing = Framing::new(encoding);
+            return Ok(Answer { body: response.into_body(), framing, said_something: false });
         }
         let text = response.into_body().collect_bytes().await?;
-        let told = serde_json::from_slice::<Status>(&text);
+        let told = reading::refusal(encoding, &text);
         // Whoever stands between us and the API server need not answer in its words.
         let told = told.unwrap_or_else(|_| {
             Status::failure(String::from_utf8_lossy(&text).trim(), "Unknown").with_code(status.as_u16())
@@ -180,44 +187,38 @@ impl<K: Kind> Watch<K> {
         Ok(steps)
     }
 
-    /// Waits for the next piece of the answer, and reads the lines that it completes.
+    /// Waits for the next piece of the answer, and reads the events that it completes.
     async fn read(&mut self) -> Result<Steps, anyhow::Error> {
-        let Some(mut lines) = self.lines.take() else { return Ok(Vec::new()) };
-        let piece = match tokio::time::timeout(SILENCE, lines.body.frame()).await {
+        let Some(mut answer) = self.answer.take() else { return Ok(Vec::new()) };
+        let piece = match tokio::time::timeout(SILENCE, answer.body.frame()).await {
             Ok(Some(piece)) => piece?.into_data().unwrap_or_default(),
             // It ended as it should, or nobody is there any more.
             Ok(None) | Err(_) => {
-                if !lines.said_something {
+                if !answer.said_something {
                     self.slow_down();
                 }
                 return Ok(Vec::new());
             }
         };
-        let mut steps = Vec::new();
-        let mut rest = &*piece;
-        while let Some(end) = memchr::memchr(b'\n', rest) {
-            let (line, after) = (&rest[..end], &rest[end + 1..]);
-            rest = after;
-            let go_on = if lines.begun.is_empty() {
-                self.take(line, &mut steps)
-            } else {
-                let mut whole = std::mem::take(&mut lines.begun);
-                whole.extend_from_slice(line);
-                self.take(&whole, &mut steps)
-            };
-            lines.said_something = true;
-            if !go_on {
-                return Ok(steps);
-            }
+        let (mut steps, mut go_on) = (Vec::new(), true);
+        let encoding = answer.framing.encoding;
+        let fed = answer.framing.feed(&piece, |event| {
+            answer.said_something = true;
+            go_on = self.take(encoding, event, &mut steps);
+            go_on
+        });
+        if let Err(why) = fed {
+            self.slow_down();
+            steps.push(Err(anyhow::Error::new(why).context(format!("{}: unreadable", self.url))));
+        } else if go_on {
+            self.answer = Some(answer);
         }
-        lines.begun.extend_from_slice(rest);
-        self.lines = Some(lines);
         Ok(steps)
     }
 
-    /// Takes a line; false if the answer is of no use any more.
-    fn take(&mut self, line: &[u8], steps: &mut Steps) -> bool {
-        let said = match reading::line::<K>(line, &mut self.version) {
+    /// Takes an event; false if the answer is of no use any more.
+    fn take(&mut self, encoding: Encoding, event: &[u8], steps: &mut Steps) -> bool {
+        let said = match reading::event::<K>(encoding, event, &mut self.version) {
             Ok(said) => said,
             Err(why) => {
                 steps.push(Err(anyhow::Error::new(why).context(format!("{}: unreadable", self.url))));

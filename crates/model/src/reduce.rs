@@ -6,7 +6,6 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1::EndpointHints;
 
 use crate::wire;
@@ -122,7 +121,7 @@ pub fn slice(object: wire::EndpointSlice<'_>) -> Result<Change, ReduceError> {
 pub fn node(object: &wire::Node<'_>) -> Result<Node, ReduceError> {
     let name: Arc<str> = object.metadata.name.as_deref().unwrap_or_default().into();
     let at = Source { kind: "Node", object: &name };
-    let (no_spec, no_status) = (core::NodeSpec::default(), wire::NodeStatus::default());
+    let (no_spec, no_status) = (wire::NodeSpec::default(), wire::NodeStatus::default());
     let spec = object.spec.as_ref().unwrap_or(&no_spec);
     let status = object.status.as_ref().unwrap_or(&no_status);
     let internal = status.addresses.iter().flatten().filter(|address| address.type_ == "InternalIP");
@@ -139,7 +138,7 @@ pub fn node(object: &wire::Node<'_>) -> Result<Node, ReduceError> {
         ready,
         excluded_from_load_balancers: has_label(&object.metadata, EXCLUDE_FROM_LOAD_BALANCERS),
         leaving: object.metadata.deletion_timestamp.is_some()
-            || spec.taints.iter().flatten().any(|taint| taint.key == LEAVING_TAINT),
+            || spec.taints.iter().flatten().any(|taint| &*taint.key == LEAVING_TAINT),
         name,
     })
 }

@@ -1,9 +1,11 @@
 //! API objects as they are read: the fields that count here and no others. What else they carry (managed fields
 //! above all) is most of their bytes, and is skipped without a copy. Strings stay where they were read.
 
+mod json;
+pub mod protobuf;
+
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::fmt;
 use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -11,10 +13,11 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
 use serde::Deserialize as Read;
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::IgnoredAny;
 
 use crate::reduce;
 use crate::world::HashSet;
+use json::{first, shared};
 
 /// A Service.
 #[derive(Clone, Debug, Default, Read)]
@@ -23,7 +26,8 @@ pub struct Service<'a> {
     pub metadata: Metadata<'a>,
     #[serde(borrow)]
     pub spec: Option<ServiceSpec<'a>>,
-    pub status: Option<core::ServiceStatus>,
+    #[serde(borrow)]
+    pub status: Option<ServiceStatus<'a>>,
 }
 
 #[derive(Clone, Debug, Default, Read)]
@@ -68,6 +72,28 @@ pub struct ServicePort<'a> {
     pub protocol: Option<Text<'a>>,
 }
 
+#[derive(Clone, Debug, Default, Read)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceStatus<'a> {
+    #[serde(borrow)]
+    pub load_balancer: Option<LoadBalancerStatus<'a>>,
+}
+
+#[derive(Clone, Debug, Default, Read)]
+pub struct LoadBalancerStatus<'a> {
+    #[serde(borrow)]
+    pub ingress: Option<Vec<LoadBalancerIngress<'a>>>,
+}
+
+#[derive(Clone, Debug, Default, Read)]
+#[serde(rename_all = "camelCase")]
+pub struct LoadBalancerIngress<'a> {
+    #[serde(borrow)]
+    pub ip: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub ip_mode: Option<Text<'a>>,
+}
+
 /// An EndpointSlice.
 #[derive(Clone, Debug, Default, Read)]
 #[serde(rename_all = "camelCase")]
@@ -103,6 +129,12 @@ pub enum Address {
     Other(String),
 }
 
+impl From<&str> for Address {
+    fn from(text: &str) -> Self {
+        text.parse().map_or_else(|_| Self::Other(text.to_owned()), Self::Ip)
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default, Read)]
 pub struct Conditions {
     pub ready: Option<bool>,
@@ -124,8 +156,25 @@ pub struct EndpointPort<'a> {
 pub struct Node<'a> {
     #[serde(borrow, default)]
     pub metadata: Metadata<'a>,
-    pub spec: Option<core::NodeSpec>,
+    #[serde(borrow)]
+    pub spec: Option<NodeSpec<'a>>,
     pub status: Option<NodeStatus>,
+}
+
+#[derive(Clone, Debug, Default, Read)]
+pub struct NodeSpec<'a> {
+    #[serde(borrow, rename = "podCIDR")]
+    pub pod_cidr: Option<Text<'a>>,
+    #[serde(borrow, rename = "podCIDRs")]
+    pub pod_cidrs: Option<Vec<Text<'a>>>,
+    #[serde(borrow)]
+    pub taints: Option<Vec<Taint<'a>>>,
+}
+
+#[derive(Clone, Debug, Default, Read)]
+pub struct Taint<'a> {
+    #[serde(borrow, default)]
+    pub key: Text<'a>,
 }
 
 #[derive(Clone, Debug, Default, Read)]
@@ -220,27 +269,9 @@ impl AsRef<str> for Text<'_> {
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Reads;
-
-        impl<'de> Visitor<'de> for Reads {
-            type Value = Text<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string")
-            }
-
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Text<'de>, E> {
-                Ok(Text(Cow::Borrowed(text)))
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Text<'de>, E> {
-                Ok(Text(Cow::Owned(text.to_owned())))
-            }
-        }
-
-        from.deserialize_str(Reads)
+impl<'a> From<&'a str> for Text<'a> {
+    fn from(text: &'a str) -> Self {
+        Self(Cow::Borrowed(text))
     }
 }
 
@@ -250,58 +281,13 @@ struct Kept<'a>([Option<Text<'a>>; reduce::ASKED_FOR.len()]);
 
 impl Kept<'_> {
     fn get(&self, key: &str) -> Option<&str> {
-        self.0[reduce::ASKED_FOR.iter().position(|asked| *asked == key)?].as_deref()
+        self.0[asked_for(key)?].as_deref()
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Kept<'a> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_map(KeptVisitor)
-    }
-}
-
-struct KeptVisitor;
-
-impl<'de> Visitor<'de> for KeptVisitor {
-    type Value = Kept<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a map of strings")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<Kept<'de>, A::Error> {
-        let mut kept = Kept::default();
-        while let Some(Key(key)) = from.next_key()? {
-            match key {
-                Some(key) => kept.0[key] = Some(from.next_value()?),
-                None => drop(from.next_value::<IgnoredAny>()?),
-            }
-        }
-        Ok(kept)
-    }
-}
-
-/// The number of a key that is asked for, or none.
-struct Key(Option<usize>);
-
-impl<'de> Deserialize<'de> for Key {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_str(KeyVisitor)
-    }
-}
-
-struct KeyVisitor;
-
-impl Visitor<'_> for KeyVisitor {
-    type Value = Key;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a string")
-    }
-
-    fn visit_str<E>(self, key: &str) -> Result<Key, E> {
-        Ok(Key(reduce::ASKED_FOR.iter().position(|asked| *asked == key)))
-    }
+/// The number of a key that is asked for.
+fn asked_for(key: &str) -> Option<usize> {
+    reduce::ASKED_FOR.iter().position(|asked| *asked == key)
 }
 
 /// How many strings are remembered to be shared.
@@ -312,87 +298,17 @@ thread_local! {
     static STRINGS: RefCell<HashSet<Arc<str>>> = RefCell::default();
 }
 
-/// A string, or none, of which there is one copy if it came before.
-fn shared<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Arc<str>>, D::Error> {
-    struct Shared;
-
-    impl<'de> Visitor<'de> for Shared {
-        type Value = Option<Arc<str>>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a string")
+/// A string of which there is one copy if it came before.
+fn share(text: &str) -> Arc<str> {
+    STRINGS.with_borrow_mut(|strings| {
+        if let Some(known) = strings.get(text) {
+            return known.clone();
         }
-
-        fn visit_unit<E>(self) -> Result<Self::Value, E> {
-            Ok(None)
+        if strings.len() == REMEMBERED {
+            strings.clear();
         }
-
-        fn visit_none<E>(self) -> Result<Self::Value, E> {
-            Ok(None)
-        }
-
-        fn visit_some<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
-            from.deserialize_str(self)
-        }
-
-        fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-            Ok(Some(STRINGS.with_borrow_mut(|strings| {
-                if let Some(known) = strings.get(text) {
-                    return known.clone();
-                }
-                if strings.len() == REMEMBERED {
-                    strings.clear();
-                }
-                let new: Arc<str> = text.into();
-                strings.insert(new.clone());
-                new
-            })))
-        }
-    }
-
-    from.deserialize_option(Shared)
-}
-
-impl<'de> Deserialize<'de> for Address {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Reads;
-
-        impl Visitor<'_> for Reads {
-            type Value = Address;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string")
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Address, E> {
-                Ok(text.parse().map_or_else(|_| Address::Other(text.to_owned()), Address::Ip))
-            }
-        }
-
-        from.deserialize_str(Reads)
-    }
-}
-
-fn first<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Address>, D::Error> {
-    struct First;
-
-    impl<'de> Visitor<'de> for First {
-        type Value = Option<Address>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a list of strings")
-        }
-
-        fn visit_unit<E>(self) -> Result<Self::Value, E> {
-            Ok(None)
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<Self::Value, A::Error> {
-            let first = from.next_element()?;
-            while from.next_element::<IgnoredAny>()?.is_some() {}
-            Ok(first)
-        }
-    }
-
-    from.deserialize_any(First)
+        let new: Arc<str> = text.into();
+        strings.insert(new.clone());
+        new
+    })
 }

@@ -1,8 +1,9 @@
-//! Protobuf request bodies, decoded to the JSON that Kubernetes would make of them.
+//! Protobuf request bodies, decoded to the JSON that Kubernetes would make of them; and back, for tests.
 //!
 //! Field numbers come from the schema table, so no descriptor set is needed: one table serves JSON and
 //! protobuf alike.
 
+mod encode;
 mod value;
 mod wire;
 
@@ -13,6 +14,7 @@ use serde_json::{Map, Value};
 
 use crate::error::ApiError;
 use crate::schema::{Gvk, schema};
+pub use encode::{Unencodable, encode, frame};
 use wire::{Reader, Wire};
 
 /// What every body starts with.
