@@ -89,7 +89,7 @@ pub enum Encoding {
 }
 
 impl Encoding {
-    /// What is asked for: protobuf, which takes half the time to read, and JSON from who has none.
+    /// What is asked for: protobuf, which is read faster, and JSON from who has none.
     pub const ACCEPT: HeaderValue =
         HeaderValue::from_static("application/vnd.kubernetes.protobuf, application/json");
 
