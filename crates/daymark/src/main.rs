@@ -69,7 +69,10 @@ fn carry_out(command: Command) -> Result<()> {
         Command::Dump(args) => runtime()?.block_on(command::dump::run(&args)),
         Command::Top(cli::Top::Services(args)) => runtime()?.block_on(command::top::run(&args)),
         Command::Verify(args) => runtime()?.block_on(command::verify::run(&args)).map(drop),
-        Command::Agent(args) => runtime()?.block_on(agent::standalone::run(&args)),
+        Command::Agent(args) => {
+            agent::standalone::start_over_with_large_pages();
+            runtime()?.block_on(agent::standalone::run(&args))
+        }
     }
 }
 

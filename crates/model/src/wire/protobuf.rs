@@ -10,6 +10,9 @@ use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_f
 /// What an object begins with that says its kind.
 const MAGIC: &[u8] = b"k8s\0";
 
+/// Room for the elements of a list at first: slices of few endpoints need no more.
+const AT_FIRST: usize = 16;
+
 /// Why something cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum Malformed {
@@ -90,12 +93,14 @@ fn read<'a, M: Message<'a>>(bytes: &'a [u8]) -> Result<M, Malformed> {
 
 fn merge<'a>(message: &mut impl Message<'a>, mut rest: &'a [u8]) -> Result<(), Malformed> {
     while !rest.is_empty() {
-        let (number, wire_type) = decode_key(&mut rest)?;
+        let (number, wire_type) = key(&mut rest)?;
         let content = match wire_type {
-            WireType::Varint => Content::Varint(decode_varint(&mut rest)?),
+            WireType::Varint => Content::Varint(varint(&mut rest)?),
             WireType::LengthDelimited => {
-                let length = usize::try_from(decode_varint(&mut rest)?).unwrap_or(usize::MAX);
-                let (bytes, after) = rest.split_at_checked(length).ok_or(Malformed::Truncated)?;
+                let length = usize::try_from(varint(&mut rest)?).unwrap_or(usize::MAX);
+                let Some((bytes, after)) = rest.split_at_checked(length) else {
+                    return Err(Malformed::Truncated);
+                };
                 rest = after;
                 Content::Bytes(bytes)
             }
@@ -107,6 +112,29 @@ fn merge<'a>(message: &mut impl Message<'a>, mut rest: &'a [u8]) -> Result<(), M
         message.take(number, Value { number, content })?;
     }
     Ok(())
+}
+
+/// Nearly all keys and lengths are one byte, which costs a call otherwise.
+#[inline]
+fn varint(rest: &mut &[u8]) -> Result<u64, prost::DecodeError> {
+    match *rest {
+        [byte @ ..0x80, after @ ..] => {
+            *rest = after;
+            Ok((*byte).into())
+        }
+        _ => decode_varint(rest),
+    }
+}
+
+#[inline]
+fn key(rest: &mut &[u8]) -> Result<(u32, WireType), prost::DecodeError> {
+    match *rest {
+        [byte @ 8..0x80, after @ ..] => {
+            *rest = after;
+            Ok((u32::from(byte >> 3), WireType::try_from(u64::from(byte & 7))?))
+        }
+        _ => decode_key(rest),
+    }
 }
 
 /// What a field holds, until its message says what it should be.
@@ -186,7 +214,7 @@ impl<'a> Value<'a> {
 
     /// One more element of a list.
     fn push_to<M: Message<'a>>(self, list: &mut Option<Vec<M>>) -> Result<(), Malformed> {
-        list.get_or_insert_default().push(self.message()?);
+        list.get_or_insert_with(|| Vec::with_capacity(AT_FIRST)).push(self.message()?);
         Ok(())
     }
 
