@@ -73,8 +73,8 @@ fn a_dead_agent_leaves_everything_as_it_was_for_all_to_see() {
 fn verify_finds_what_was_changed_by_hand_and_a_new_agent_mends_it() {
     let laptop = Laptop::new();
     let (_cluster, address) = serve(&laptop);
-    // The first seven slots are in the Service's own entry.
-    laptop.kubectl("scale deployment/myapp-deployment --replicas=9");
+    // The first 14 slots are in the Service's own entry.
+    laptop.kubectl("scale deployment/myapp-deployment --replicas=16");
     laptop.kubectl("rollout status deployment/myapp-deployment --timeout=60s");
     eventually("all backends are known", || is_equal(&laptop));
     kill_node1(&laptop);
@@ -86,7 +86,7 @@ fn verify_finds_what_was_changed_by_hand_and_a_new_agent_mends_it() {
     assert!(text.lines().any(|line| told(line) && line.contains("nothing")), "{text}");
 
     let slots = raw::Map::open(&maps(&laptop, "node1").join("slots"));
-    slots.delete_where(12, |key| key[8..12] == 7_u32.to_ne_bytes());
+    slots.delete_where(12, |key| key[8..12] == 14_u32.to_ne_bytes());
     let links = bpf(&laptop, "node1").join("links");
     let uplink = fs::read_dir(&links).expect("links").flatten().map(|e| e.path());
     let uplink = uplink.into_iter().find(|path| path.display().to_string().contains("/uplink-"));
