@@ -89,7 +89,13 @@ SUBPROGRAM int remove_both(const struct flow_key *key, const struct flow *flow)
 /* Whether a masqueraded flow's target belongs to a Service by now. */
 INLINE bool is_taken_over(const struct packet *packet)
 {
-	return bpf_map_lookup_elem(&service_ips, packet->key.target);
+	__u32 *kind = bpf_map_lookup_elem(&service_ips, packet->key.target);
+	struct frontend_key key = { .port = packet->key.target_port, .protocol = packet->key.protocol };
+
+	if (!kind || *kind == KIND_CLUSTER_IP)
+		return kind;
+	copy_ip(key.ip, packet->key.target);
+	return bpf_map_lookup_elem(&frontends, &key);
 }
 
 /*

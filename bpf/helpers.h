@@ -44,6 +44,8 @@ static long (*const bpf_probe_read_kernel)(void *to, __u32 size, const void *fro
 	(void *)BPF_FUNC_probe_read_kernel;
 static int (*const bpf_set_retval)(int retval) = (void *)BPF_FUNC_set_retval;
 static long (*const bpf_loop)(__u32 count, void *callback, void *context, __u64 flags) = (void *)BPF_FUNC_loop;
+static long (*const bpf_for_each_map_elem)(void *map, void *callback, void *context, __u64 flags) =
+	(void *)BPF_FUNC_for_each_map_elem;
 static long (*const bpf_skb_load_bytes)(const void *skb, __u32 offset, void *to, __u32 len) =
 	(void *)BPF_FUNC_skb_load_bytes;
 static long (*const bpf_skb_store_bytes)(struct __sk_buff *skb, __u32 offset, const void *from, __u32 len,

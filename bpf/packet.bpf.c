@@ -177,7 +177,8 @@ INLINE int reject_unserved(struct __sk_buff *skb, const struct packet *packet, _
 			return refuse(skb, packet);
 		return DROP;
 	}
-	if (!kind || (target_network & NETWORK_THIS_NODE))
+	/* An address that Services are given may be a machine's, whose other ports are none of ours. */
+	if (!kind || from_pod || in_cluster(target_network))
 		return UNHANDLED;
 	count(COUNT_DROP_NO_PORT);
 	return packet->content == CONTENT_FLOW ? refuse(skb, packet) : DROP;
@@ -344,6 +345,23 @@ int out(struct __sk_buff *skb)
 	}
 	follow(skb, &packet);
 	return TO_STACK;
+}
+
+static long settle_flow(void *map, const struct flow_key *key, struct flow *flow, void *context)
+{
+	(void)map;
+	(void)context;
+	settle_bytes(key, flow);
+	return 0;
+}
+
+/* Run by the agent now and then, on no packet: a flow that fell silent would keep what it counted to itself. */
+SEC("classifier")
+int settle(struct __sk_buff *skb)
+{
+	(void)skb;
+	bpf_for_each_map_elem(&flows, settle_flow, NULL, 0);
+	return 0;
 }
 
 char LICENSE[] SEC("license") = "GPL";

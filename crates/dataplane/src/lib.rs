@@ -206,9 +206,16 @@ impl DataPlane {
     /// # Errors
     /// When a map cannot be read.
     pub fn gc(&self, now: Duration) -> Result<usize, Error> {
+        self.settle()?;
         let swept = self.meters.state.collect(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX))?;
         self.meters.counters.add_swept(swept.flows as u64)?;
         Ok(swept.flows + swept.conversations)
+    }
+
+    /// Adds the bytes that flows counted since to the statistics: otherwise each would when its next packet comes.
+    fn settle(&self) -> Result<(), Error> {
+        let failed = |error: io::Error| Error::Load { program: programs::SETTLE, cause: error.to_string() };
+        programs::run(self.programs.fd(programs::SETTLE), &[0; 64], 0).map(drop).map_err(failed)
     }
 
     /// Ends the UDP sockets of processes below `cgroup` that are connected to a backend which their Service

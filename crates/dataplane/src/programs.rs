@@ -70,6 +70,9 @@ impl PacketProgram {
     }
 }
 
+/// Adds what flows counted to the statistics. It is attached nowhere, but run.
+pub(crate) const SETTLE: &str = "settle";
+
 static SOCKET_OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/socket.bpf.o")));
 static PACKET_OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/packet.bpf.o")));
 
@@ -83,11 +86,9 @@ impl Programs {
     /// Loads every program; their maps are those pinned in the directory, or new ones pinned there.
     pub fn load(maps: &Path, sizes: &Sizes) -> Result<Self, Error> {
         let entries_of = |map: &str| sizes.entries(map);
-        let packet = PacketProgram::ALL.map(|program| Wanted {
-            name: program.name(),
-            program_type: SCHED_CLS,
-            attach_type: 0,
-        });
+        let names = PacketProgram::ALL.map(PacketProgram::name).into_iter().chain([SETTLE]);
+        let packet: Vec<Wanted> =
+            names.map(|name| Wanted { name, program_type: SCHED_CLS, attach_type: 0 }).collect();
         let socket = SOCKET_PROGRAMS.map(|(name, attach_type)| Wanted {
             name,
             program_type: if attach_type == SOCK_RELEASE { CGROUP_SOCK } else { CGROUP_SOCK_ADDR },

@@ -103,6 +103,28 @@ fn connections_bytes_and_refusals_are_counted() {
 }
 
 #[test]
+fn bytes_of_flows_that_fell_silent_are_counted() {
+    let bench = Bench::new(&node_port(&["+10.244.1.2:8080"]));
+    let (question, answer) =
+        (udp("192.0.2.1:4000", FRONTEND, &[7; 100]), udp("10.244.1.2:8080", "192.0.2.1:4000", &[7; 300]));
+    for _ in 0..5 {
+        bench.translated(Uplink, &question);
+        bench.translated(Pod, &answer);
+    }
+    for _ in 0..2 {
+        bench.plane.gc(monotonic_now()).expect("sweeps");
+        let stats = bench
+            .plane
+            .meters()
+            .service_stats()
+            .expect("reads")
+            .into_values()
+            .fold(ServiceStats::default(), ServiceStats::plus);
+        assert_eq!((stats.bytes_in, stats.bytes_out), (5 * 128, 5 * 328), "each once");
+    }
+}
+
+#[test]
 fn a_service_keeps_the_sum_of_backends_that_are_gone_and_is_forgotten_itself() {
     let bench = Bench::new(&node_port(&["+10.244.1.2:8080"]));
     for port in 4000..4005 {

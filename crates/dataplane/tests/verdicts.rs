@@ -168,6 +168,29 @@ fn unserved_port_of_a_load_balancer_address_is_refused_until_the_address_is_give
 }
 
 #[test]
+fn other_ports_of_a_machine_whose_address_a_service_is_given_are_its_own() {
+    let mut bench = Bench::new(&node_port(&["10.244.2.2:8080"]));
+    bench.plane.set_cluster_sources(vec!["192.0.2.12/32".parse().expect("CIDR")]).expect("sets");
+    for (id, kind) in [(2, ExternalIp), (3, LoadBalancerIp)] {
+        let (host, node) = (format!("192.0.2.1:930{id}"), format!("192.0.2.12:930{id}"));
+        let frontends = [(kind, Tcp, host.as_str()), (kind, Tcp, node.as_str())];
+        bench.plane.apply(&service(id, &frontends, &["+10.244.1.2:80"])).expect("applies");
+    }
+    // What this node's clients are told by another node's backend, and what a pod answers another node.
+    let there = bench.translated(Uplink, &tcp("192.0.2.1:4000", "192.0.2.11:30008", "S", b""));
+    assert!(there.ends_with("> 10.244.2.2:8080 S"), "{there}");
+    assert!(bench.is_untouched(Pod, &tcp("10.244.1.2:80", "192.0.2.12:10077", "SA", b"")));
+    assert!(bench.is_untouched(Pod, &tcp("10.244.1.2:4000", "192.0.2.12:10250", "S", b"")));
+    // The API server of the host.
+    let out = bench.translated(Pod, &tcp("10.244.1.2:4001", "192.0.2.1:6443", "S", b""));
+    assert!(out.ends_with("> 192.0.2.1:6443 S"), "{out}");
+    assert!(bench.is_untouched(Uplink, &tcp("192.0.2.1:4000", "192.0.2.12:10250", "S", b"")), "to be routed");
+    // And name servers: a conversation is not begun anew with each packet.
+    let question = udp("10.244.1.2:4002", "192.0.2.1:53", b"?");
+    assert_eq!(bench.translated(Pod, &question), bench.translated(Pod, &question));
+}
+
+#[test]
 fn a_cluster_ip_stays_one_while_others_claim_it_and_after_them() {
     let mut bench = Bench::new(&service(1, &[(ClusterIp, Tcp, "10.96.0.10:80")], &["+10.244.1.2:80"]));
     let ip = "10.96.0.10".parse().expect("an address");

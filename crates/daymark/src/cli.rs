@@ -282,8 +282,8 @@ pub enum Top {
 
 #[derive(Args)]
 #[command(
-    after_help = "Bytes are those of IP packets where clients come from outside (node ports, LoadBalancer and external addresses), and
-what TCP connections of pods and nodes carried, once they are closed. UDP of pods is not seen again after its socket.
+    after_help = "Bytes are those of IP packets where clients come from outside (node ports, LoadBalancer and external addresses), within
+5 s, and what TCP connections of pods and nodes carried, once they are closed. UDP of pods is not seen again after its socket.
 
 Examples:
   daymark top services

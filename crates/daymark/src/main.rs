@@ -8,6 +8,7 @@ mod daemon;
 mod interrupt;
 mod lan;
 mod node;
+mod say;
 mod teardown;
 
 use clap::{CommandFactory, Parser};

@@ -246,7 +246,8 @@ impl Reference {
             service.external_ips.contains(&ip)
                 || service.load_balancer_ips.iter().any(|lb| lb.ip == ip && !lb.proxy)
         });
-        if shared {
+        // What a pod asks of such an address may be a machine's.
+        if shared && !matches!(client, Client::LocalPod(_)) {
             return Expected::Refused;
         }
         if universe.node_of(ip).is_some() {

@@ -7,6 +7,7 @@ use miette::{IntoDiagnostic, Result, WrapErr};
 use crate::cli::Named;
 use crate::cluster::paths::Paths;
 use crate::cluster::{Cluster, kubeconfig, process, spec};
+use crate::say::say;
 
 pub async fn run(args: &Named) -> Result<()> {
     spec::check_name(&args.name)?;
@@ -23,7 +24,7 @@ pub async fn run(args: &Named) -> Result<()> {
             remove_files(&paths)?;
         }
     }
-    println!("Removed cluster \"{}\".", args.name);
+    say!("Removed cluster \"{}\".", args.name);
     Ok(())
 }
 

@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::observe::{self, name_of};
 use super::table;
 use crate::cli::{Dump, DumpPart};
+use crate::say::say;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -74,7 +75,7 @@ pub async fn run(args: &Dump) -> Result<()> {
         reports.push(report(&place.node, &inspection, &names, args.part)?);
     }
     if args.observed.output == "json" {
-        println!("{}", serde_json::to_string_pretty(&reports).into_diagnostic()?);
+        say!("{}", serde_json::to_string_pretty(&reports).into_diagnostic()?);
     } else {
         reports.iter().for_each(print);
     }
@@ -174,7 +175,7 @@ fn flow_rows(inspection: &Inspection, names: &BTreeMap<ServiceId, String>) -> Re
 
 fn print(report: &Report) {
     if !report.node.is_empty() {
-        println!("Node {}", report.node);
+        say!("Node {}", report.node);
     }
     if let Some(rows) = &report.frontends {
         let mut table = table(["FRONTEND", "PROTOCOL", "KIND", "SERVICE", "POLICY", "FROM", "BACKENDS"]);
@@ -190,7 +191,7 @@ fn print(report: &Report) {
                 row.backends.to_string(),
             ]);
         }
-        println!("{}\n", table.trim_fmt());
+        say!("{}\n", table.trim_fmt());
     }
     if let Some(rows) = &report.backends {
         let mut table = table(["SERVICE", "BACKEND", "HERE", "FOR", "AFFINITY"]);
@@ -206,7 +207,7 @@ fn print(report: &Report) {
                 affinity,
             ]);
         }
-        println!("{}\n", table.trim_fmt());
+        say!("{}\n", table.trim_fmt());
     }
     if let Some(rows) = &report.flows {
         let mut table =
@@ -223,6 +224,6 @@ fn print(report: &Report) {
                 format!("{} s", row.idle_seconds),
             ]);
         }
-        println!("{}\n", table.trim_fmt());
+        say!("{}\n", table.trim_fmt());
     }
 }

@@ -6,12 +6,13 @@ use miette::{IntoDiagnostic, Result, miette};
 use super::table;
 use crate::cli::Image;
 use crate::cluster::Cluster;
+use crate::say::say;
 
 pub fn run(what: &Image) -> Result<()> {
     match what {
         Image::Load { cluster, file } => {
             for image in store(&cluster.name)?.load(file).into_diagnostic()? {
-                println!("Loaded {}", shown(&image));
+                say!("Loaded {}", shown(&image));
             }
         }
         Image::List { cluster } => list(&store(&cluster.name)?.list().into_diagnostic()?),
@@ -22,7 +23,7 @@ pub fn run(what: &Image) -> Result<()> {
                     "there is no image {image}"
                 ));
             }
-            println!("Removed {image}");
+            say!("Removed {image}");
         }
     }
     Ok(())
@@ -44,5 +45,5 @@ fn list(images: &[ImageInfo]) {
             table.add_row([name, id.clone(), format!("{:.1} MB", image.size as f64 / 1e6)]);
         }
     }
-    println!("{}", table.trim_fmt());
+    say!("{}", table.trim_fmt());
 }

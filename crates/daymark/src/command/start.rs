@@ -16,6 +16,7 @@ use crate::cli::Part;
 use crate::cluster::pki::Holder;
 use crate::cluster::spec::Controllers;
 use crate::cluster::{Cluster, kubeconfig, preflight, process};
+use crate::say::say;
 use crate::{interrupt, lan};
 
 /// How long a node may take to become ready before `up` gives up.
@@ -38,7 +39,7 @@ pub async fn run(args: &Part) -> Result<()> {
         } => done?,
         signal = interrupt::requested() => return Err(miette!("interrupted by {signal}")),
     }
-    println!("Cluster \"{}\" runs ({:.2} s).", cluster.spec.name, progress.done());
+    say!("Cluster \"{}\" runs ({:.2} s).", cluster.spec.name, progress.done());
     Ok(())
 }
 

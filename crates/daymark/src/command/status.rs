@@ -13,6 +13,7 @@ use crate::cluster::pki::Holder;
 use crate::cluster::spec::show;
 use crate::cluster::{Cluster, kubeconfig, process};
 use crate::lan;
+use crate::say::say;
 
 /// How long the API server may take before it counts as not answering.
 const ANSWER_WITHIN: std::time::Duration = std::time::Duration::from_secs(3);
@@ -52,7 +53,7 @@ struct Report {
 pub async fn run(args: &Status) -> Result<()> {
     let report = gather(&Cluster::open(&args.cluster.name)?).await;
     if args.output == "json" {
-        println!("{}", serde_json::to_string_pretty(&report).into_diagnostic()?);
+        say!("{}", serde_json::to_string_pretty(&report).into_diagnostic()?);
     } else {
         print(&report);
     }
@@ -139,14 +140,14 @@ fn ready(node: &Node) -> &'static str {
 }
 
 fn print(report: &Report) {
-    println!("Cluster {} (kubectl context {})", report.cluster, report.context);
-    println!("  LAN                 {}", report.lan);
-    println!("  pods                {}", report.pod_cidr);
-    println!("  Services            {}", report.service_cidr);
+    say!("Cluster {} (kubectl context {})", report.cluster, report.context);
+    say!("  LAN                 {}", report.lan);
+    say!("  pods                {}", report.pod_cidr);
+    say!("  Services            {}", report.service_cidr);
     let pool = report.load_balancer_pool.as_deref().unwrap_or("none: IPv6 addresses are not announced");
-    println!("  LoadBalancer pool   {}", pool);
-    println!("  egress              {}", egress_in_words(report));
-    println!("  state               {}", report.state_folder);
+    say!("  LoadBalancer pool   {}", pool);
+    say!("  egress              {}", egress_in_words(report));
+    say!("  state               {}", report.state_folder);
     let mut table = table(["PROCESS", "STATE", "PID", "ADDRESS", "PODS", "MEMORY", "HEALTH", "VERSION"]);
     for row in &report.processes {
         table.add_row([
@@ -160,5 +161,5 @@ fn print(report: &Report) {
             row.version.clone().unwrap_or_else(|| "-".into()),
         ]);
     }
-    println!("{}", table.trim_fmt());
+    say!("{}", table.trim_fmt());
 }

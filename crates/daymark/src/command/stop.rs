@@ -4,6 +4,7 @@ use miette::Result;
 
 use crate::cli::Part;
 use crate::cluster::{Cluster, STOP_GRACE, process};
+use crate::say::say;
 use crate::{lan, teardown};
 
 pub async fn run(args: &Part) -> Result<()> {
@@ -13,11 +14,11 @@ pub async fn run(args: &Part) -> Result<()> {
         Some(node) => {
             let node = cluster.spec.node_named(node)?;
             process::stop(&cluster.paths.lock(&node.name), STOP_GRACE);
-            println!("Stopped {}; its pods run on until the cluster replaces them.", node.name);
+            say!("Stopped {}; its pods run on until the cluster replaces them.", node.name);
         }
         None => {
             halt(&cluster).await?;
-            println!("Stopped cluster \"{}\"; `daymark start` brings it back.", cluster.spec.name);
+            say!("Stopped cluster \"{}\"; `daymark start` brings it back.", cluster.spec.name);
         }
     }
     Ok(())

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::observe::{self, Place};
 use super::table;
 use crate::cli::{Sort, TopServices};
+use crate::say::say;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -49,7 +50,7 @@ fn show(args: &TopServices, before: &Counted, after: &Counted, seconds: f64) -> 
     }
     sort(&mut rows, args.sort);
     if args.observed.output == "json" {
-        println!("{}", serde_json::to_string_pretty(&rows).into_diagnostic()?);
+        say!("{}", serde_json::to_string_pretty(&rows).into_diagnostic()?);
     } else {
         print(&rows, args.backends);
     }
@@ -151,7 +152,7 @@ fn print(rows: &[Row], backends: bool) {
             bytes(row.bytes_out),
         ]);
     }
-    println!("{}", table.trim_fmt());
+    say!("{}", table.trim_fmt());
 }
 
 #[cfg(test)]

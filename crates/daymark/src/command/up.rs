@@ -13,6 +13,7 @@ use crate::cluster::paths::Paths;
 use crate::cluster::pki::Holder;
 use crate::cluster::spec::{self, ClusterSpec, Controllers, show};
 use crate::cluster::{Cluster, preflight, process};
+use crate::say::say;
 use crate::{interrupt, lan};
 
 pub async fn run(args: &Up) -> Result<()> {
@@ -149,17 +150,17 @@ fn greet(cluster: &Cluster, seconds: f64) {
     let spec = &cluster.spec;
     let nodes: Vec<String> =
         spec.all_nodes().iter().map(|n| format!("{} {}", n.name, show(n.ips, " "))).collect();
-    println!("Cluster \"{}\" is ready ({seconds:.2} s).", spec.name);
-    println!("  nodes       {}", nodes.join(", "));
-    println!("  context     {}", crate::cluster::kubeconfig::context_name(&spec.name));
+    say!("Cluster \"{}\" is ready ({seconds:.2} s).", spec.name);
+    say!("  nodes       {}", nodes.join(", "));
+    say!("  context     {}", crate::cluster::kubeconfig::context_name(&spec.name));
     if spec.controllers == Controllers::None {
         greet_their_owner(cluster);
     }
-    println!("Next:");
-    println!("  kubectl get nodes");
-    println!("  kubectl create -f examples/deployment.yml -f examples/service-definition.yml");
-    println!("  curl http://{}", std::net::SocketAddr::from((spec.node(1).ip(), 30008)));
-    println!("  daymark status{}", cluster.flag());
+    say!("Next:");
+    say!("  kubectl get nodes");
+    say!("  kubectl create -f examples/deployment.yml -f examples/service-definition.yml");
+    say!("  curl http://{}", std::net::SocketAddr::from((spec.node(1).ip(), 30008)));
+    say!("  daymark status{}", cluster.flag());
 }
 
 /// What a control plane of the user's own is started with.
@@ -167,11 +168,11 @@ fn greet_their_owner(cluster: &Cluster) {
     let pki = cluster.paths.pki();
     let command = |holder: Holder| {
         let config = cluster.paths.kubeconfig(&holder.file());
-        println!("    {} --kubeconfig {} --bind-address 127.0.0.1", holder.file(), config.display());
+        say!("    {} --kubeconfig {} --bind-address 127.0.0.1", holder.file(), config.display());
     };
-    println!("  controllers none; pods wait for a kube-controller-manager and a kube-scheduler of yours:");
+    say!("  controllers none; pods wait for a kube-controller-manager and a kube-scheduler of yours:");
     command(Holder::ControllerManager);
-    println!("      --use-service-account-credentials --root-ca-file {}", pki.join("ca.crt").display());
-    println!("      --service-account-private-key-file {}", pki.join("sa.key").display());
+    say!("      --use-service-account-credentials --root-ca-file {}", pki.join("ca.crt").display());
+    say!("      --service-account-private-key-file {}", pki.join("sa.key").display());
     command(Holder::Scheduler);
 }

@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::observe::{self, Place, name_of};
 use super::table;
 use crate::cli::Observed;
+use crate::say::say;
 
 /// Changes on their way get so many looks, so far apart.
 const LOOKS: usize = 5;
@@ -172,18 +173,18 @@ fn entry_in_words(entry: &ServiceEntry) -> String {
 
 fn print(args: &Observed, checked: usize, found: &[Difference]) -> Result<()> {
     if args.output == "json" {
-        println!("{}", serde_json::to_string_pretty(found).into_diagnostic()?);
+        say!("{}", serde_json::to_string_pretty(found).into_diagnostic()?);
         return Ok(());
     }
     if found.is_empty() {
-        println!("The kernel holds what the API says: {checked} frontends checked.");
+        say!("The kernel holds what the API says: {checked} frontends checked.");
         return Ok(());
     }
     let mut table = table(["NODE", "OBJECT", "FIELD", "HAVE", "WANT"]);
     for Difference { node, object, field, have, want } in found {
         table.add_row([node.as_str(), object, field, have, want]);
     }
-    println!("{}", table.trim_fmt());
+    say!("{}", table.trim_fmt());
     Ok(())
 }
 

@@ -52,6 +52,18 @@ fn a_failing_node_moves_only_its_own_addresses() {
 }
 
 #[test]
+fn nobody_announces_the_address_of_a_node() {
+    let mut world = world(&["n1"], 2);
+    let all = announced_v4(&world, "n1");
+    assert_eq!(all.len(), 2);
+    let internal_ips = vec![[172, 30, 0, 1].into()];
+    world.apply(Change::Node(Node { internal_ips, ..Node::new("n2") }));
+    for node in ["n1", "n2"] {
+        assert!(!announced_v4(&world, node).contains_key(&std::net::Ipv4Addr::new(172, 30, 0, 1)), "{node}");
+    }
+}
+
+#[test]
 fn no_ready_node_no_announcement() {
     let mut world = world(&["n1"], 1);
     world.apply(node("n1", false));
