@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use common::pki::{Pki, pki};
 use common::*;
 use daymark_node::NodeConfig;
 use daymark_node::env::TokenAsk;
@@ -24,6 +25,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::tungstenite::{self, client::IntoClientRequest};
 use tokio_util::sync::CancellationToken;
@@ -72,53 +74,11 @@ impl Cluster for Paper {
     }
 }
 
-/// An authority with a certificate for a server and one for a client.
-struct Pki {
-    ca: String,
-    server: (String, String),
-    client: (String, String),
-}
-
-fn pki() -> Pki {
-    let mut params = rcgen::CertificateParams::default();
-    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    let ca_key = rcgen::KeyPair::generate().expect("key");
-    let ca = params.self_signed(&ca_key).expect("authority").pem();
-    let issuer = rcgen::Issuer::new(params, ca_key);
-    let leaf = || {
-        let key = rcgen::KeyPair::generate().expect("key");
-        let mut params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("parameters");
-        params.distinguished_name.push(rcgen::DnType::OrganizationName, "system:masters");
-        let cert = params.signed_by(&key, &issuer).expect("certificate");
-        (cert.pem(), key.serialize_pem())
-    };
-    Pki { ca, server: leaf(), client: leaf() }
-}
-
-impl Pki {
-    fn connector(&self, with_certificate: bool) -> tokio_rustls::TlsConnector {
-        use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(self.ca.as_bytes()).expect("pem")).expect("root");
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_root_certificates(roots);
-        let config = if with_certificate {
-            let cert = CertificateDer::from_pem_slice(self.client.0.as_bytes()).expect("pem");
-            let key = PrivateKeyDer::from_pem_slice(self.client.1.as_bytes()).expect("pem");
-            builder.with_client_auth_cert(vec![cert], key).expect("client certificate")
-        } else {
-            builder.with_no_client_auth()
-        };
-        tokio_rustls::TlsConnector::from(Arc::new(config))
-    }
-}
-
 struct World {
+    ctx: Arc<Context>,
     paper: Arc<Paper>,
     tell: mpsc::UnboundedSender<Message>,
+    worker: JoinHandle<()>,
     pod: Pod,
     pki: Pki,
     address: std::net::SocketAddr,
@@ -148,12 +108,18 @@ impl World {
             runtime.clone(),
             CancellationToken::new(),
         ));
-        let (tell, inbox) = mpsc::unbounded_channel();
-        tokio::spawn(pass_on(runtime.clone(), tell.clone()));
-        let state = PodState::new(&pod);
-        let channel = (tell.clone(), inbox);
-        tokio::spawn(worker::run(ctx, Arc::new(pod.clone()), state, Arc::new(|_, _, _, _| None), channel));
-        Self { paper, tell, pod, pki, address }
+        let (tell, worker) = work(&ctx, runtime, &pod);
+        Self { ctx, paper, tell, worker, pod, pki, address }
+    }
+
+    /// The object is removed by force and made again under its name; returns the worker of the one before.
+    fn replace(&mut self, runtime: &Runtime, uid: &str) -> JoinHandle<()> {
+        self.tell.send(Message::Gone).expect("the worker listens");
+        *self.paper.status.lock().expect("lock") = PodStatus::default();
+        self.pod.metadata.uid = Some(uid.into());
+        let (tell, worker) = work(&self.ctx, runtime, &self.pod);
+        self.tell = tell;
+        std::mem::replace(&mut self.worker, worker)
     }
 
     async fn until(&self, what: &str, holds: impl Fn(&PodStatus) -> bool) {
@@ -185,6 +151,17 @@ impl World {
         (head.split(' ').nth(1).expect("a code").to_owned(), body.to_owned())
     }
 
+    /// Everything asked of the pod by its name is answered by the one with this uid.
+    async fn is(&self, uid: &str) {
+        let (code, list) = self.get("/pods").await;
+        let list: Value = serde_json::from_str(&list).expect(&code);
+        let uids = list["items"].as_array().expect("pods").iter().map(|pod| &pod["metadata"]["uid"]);
+        assert_eq!(uids.collect::<Vec<_>>(), [uid]);
+        assert_eq!(self.get("/containerLogs/shop/web/main").await, ("200".into(), format!("{uid}\n")));
+        let exec = "/exec/shop/web/main?command=sh&command=-c&command=echo+$ID&output=1";
+        assert_eq!(self.session(exec, &[]).await.0, format!("{uid}\n"));
+    }
+
     /// Runs a session; returns stdout, stderr and the final status.
     async fn session(&self, path: &str, input: &[&[u8]]) -> (String, String, Value) {
         let mut request = format!("wss://127.0.0.1{path}").into_client_request().expect("a request");
@@ -206,16 +183,31 @@ impl World {
     }
 }
 
-async fn pass_on(runtime: Runtime, tell: mpsc::UnboundedSender<Message>) {
+/// Gives a pod its worker.
+fn work(
+    ctx: &Arc<Context>,
+    runtime: &Runtime,
+    pod: &Pod,
+) -> (mpsc::UnboundedSender<Message>, JoinHandle<()>) {
+    let (tell, inbox) = mpsc::unbounded_channel();
+    tokio::spawn(pass_on(runtime.clone(), pod.metadata.uid.clone().expect("a uid"), tell.clone()));
+    let (state, pod, channel) = (PodState::new(pod), Arc::new(pod.clone()), (tell.clone(), inbox));
+    let run = worker::run(ctx.clone(), pod, state, Arc::new(|_, _, _, _| None), channel);
+    (tell, tokio::spawn(run))
+}
+
+async fn pass_on(runtime: Runtime, uid: String, tell: mpsc::UnboundedSender<Message>) {
     let mut events = runtime.events();
     while let Ok(event) = events.recv().await {
-        let seen = match event {
-            RuntimeEvent::ContainerExited { id, exit, .. } => {
-                Observation::Exited(adopt::runtime_exit(&id.0, &exit))
+        let (of, seen) = match event {
+            RuntimeEvent::ContainerExited { pod_uid, id, exit } => {
+                (pod_uid, Observation::Exited(adopt::runtime_exit(&id.0, &exit)))
             }
-            RuntimeEvent::SandboxDied { .. } => Observation::SandboxLost,
+            RuntimeEvent::SandboxDied { pod_uid } => (pod_uid, Observation::SandboxLost),
         };
-        let _ = tell.send(Message::Seen(seen));
+        if of == uid {
+            let _ = tell.send(Message::Seen(seen));
+        }
     }
 }
 
@@ -316,6 +308,24 @@ fn a_pod_lives_as_its_spec_says() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         assert_eq!(world.paper.status.lock().expect("lock").phase.as_deref(), Some("Succeeded"));
+        assert_eq!(node.leftovers(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn a_name_means_the_pod_that_has_it_now() {
+    on_node(|node| async move {
+        let runtime = node.open().await;
+        let mut main = container("trap '' TERM; echo $ID; while true; do sleep 0.05; done");
+        main["env"] = json!([{"name": "ID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}}]);
+        let mut world = World::with_pod(&node, &runtime, json!({"containers": [main]})).await;
+        world.until("ready", ready).await;
+        let old = world.replace(&runtime, "4e5f6071");
+        world.until("ready again", ready).await;
+        world.is("4e5f6071").await;
+        tokio::time::timeout(Duration::from_secs(20), old).await.expect("the old one ends").expect("well");
+        world.is("4e5f6071").await;
+        runtime.remove_sandbox("4e5f6071").await.expect("removed");
         assert_eq!(node.leftovers(), Vec::<String>::new());
     });
 }

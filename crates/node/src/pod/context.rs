@@ -98,29 +98,31 @@ pub struct Snapshot {
     pub state: Arc<PodState>,
 }
 
-type Snapshots = BTreeMap<(String, String), Arc<Snapshot>>;
+/// By the pod's uid: a name may pass to another pod while the former still ends.
+type Snapshots = BTreeMap<String, Arc<Snapshot>>;
 
-/// All pods of this node by namespace and name.
+/// All pods of this node whose objects exist.
 #[derive(Clone, Default)]
 pub struct Directory(Arc<RwLock<Snapshots>>);
 
 impl Directory {
     pub fn put(&self, snapshot: Snapshot) {
-        let key = (spec::namespace(&snapshot.pod).to_owned(), spec::name(&snapshot.pod).to_owned());
-        self.write().insert(key, Arc::new(snapshot));
+        self.write().insert(spec::uid(&snapshot.pod).to_owned(), Arc::new(snapshot));
     }
 
-    /// Forgets a pod unless its name belongs to a newer one.
-    pub fn remove(&self, pod: &Pod) {
-        let key = (spec::namespace(pod).to_owned(), spec::name(pod).to_owned());
-        let mut map = self.write();
-        if map.get(&key).is_some_and(|s| spec::uid(&s.pod) == spec::uid(pod)) {
-            map.remove(&key);
-        }
+    pub fn remove(&self, uid: &str) {
+        self.write().remove(uid);
     }
 
-    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<Snapshot>> {
-        self.read().get(&(namespace.to_owned(), name.to_owned())).cloned()
+    pub fn get(&self, uid: &str) -> Option<Arc<Snapshot>> {
+        self.read().get(uid).cloned()
+    }
+
+    /// The pod of this name; the younger, before the former's worker has heard that its object is gone.
+    pub fn named(&self, namespace: &str, name: &str) -> Option<Arc<Snapshot>> {
+        let map = self.read();
+        let all = map.values().filter(|s| (spec::namespace(&s.pod), spec::name(&s.pod)) == (namespace, name));
+        all.max_by_key(|s| s.state.start_time).cloned()
     }
 
     pub fn all(&self) -> Vec<Arc<Snapshot>> {

@@ -147,11 +147,8 @@ impl Manager {
     }
 
     fn has_ended(&self, pod: &Pod) -> bool {
-        let known = self.ctx.directory.get(spec::namespace(pod), spec::name(pod));
-        known.is_some_and(|s| {
-            spec::uid(&s.pod) == spec::uid(pod)
-                && matches!(s.status.phase.as_deref(), Some("Succeeded" | "Failed"))
-        })
+        let known = self.ctx.directory.get(spec::uid(pod));
+        known.is_some_and(|s| matches!(s.status.phase.as_deref(), Some("Succeeded" | "Failed")))
     }
 
     fn remove_orphans(&mut self) {

@@ -115,7 +115,6 @@ pub async fn run(
         }
     }
     worker.ctx.cluster.forget_pod(spec::uid(&worker.pod));
-    worker.ctx.directory.remove(&worker.pod);
 }
 
 async fn sleep_until(at: Option<Instant>) {
@@ -160,9 +159,10 @@ impl Worker {
         self.state.observe(&self.pod, seen, now);
     }
 
-    /// An object removed by force: what runs is stopped with little ado, and nothing more is written.
+    /// An object removed by force: what runs is stopped with little ado, and nothing more is written or shown.
     fn on_gone(&mut self, now: Timestamp) {
         self.gone = true;
+        self.ctx.directory.remove(spec::uid(&self.pod));
         let mut pod = Pod::clone(&self.pod);
         pod.metadata.deletion_timestamp.get_or_insert(Time(now));
         let grace = pod.metadata.deletion_grace_period_seconds.unwrap_or(2).min(2);
@@ -221,10 +221,13 @@ impl Worker {
         tell::transitions(&self.ctx, &self.pod, &self.state.last_status, &status);
         let changed = self.state.last_status != status;
         self.state.last_status = status.clone();
+        if self.gone {
+            return;
+        }
         let snapshot =
             Snapshot { pod: self.pod.clone(), status: status.clone(), state: Arc::new(self.state.clone()) };
         self.ctx.directory.put(snapshot);
-        if !self.gone && (changed || self.status.borrow().is_none()) {
+        if changed || self.status.borrow().is_none() {
             self.send_status(status, false);
         }
     }

@@ -163,7 +163,7 @@ impl Api {
         let missing = || {
             Refusal(StatusCode::NOT_FOUND, format!("pod \"{pod}_{namespace}\" does not exist on this node"))
         };
-        self.directory.get(namespace, pod).ok_or_else(missing)
+        self.directory.named(namespace, pod).ok_or_else(missing)
     }
 
     /// Id of the container if it runs.

@@ -1,6 +1,8 @@
 //! A node for tests: network namespace, directories and cgroup of its own, and a small image.
 #![allow(dead_code)]
 
+pub mod pki;
+
 use std::future::Future;
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;

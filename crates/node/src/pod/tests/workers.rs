@@ -10,6 +10,7 @@ use super::stage::*;
 use super::*;
 use crate::env::vars::Data;
 use crate::pod::backend::Backend;
+use crate::pod::context::{Directory, Snapshot};
 use crate::pod::spec;
 use crate::pod::worker::Message;
 use crate::runtime::ContainerId;
@@ -186,4 +187,28 @@ async fn reaching_ready_takes_no_polling() {
     let began = Instant::now();
     Stage::set(simple("Always"), |_| {}).until_ready().await;
     assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_name_means_the_younger_pod() {
+    let told = |order: [i64; 2]| {
+        let directory = Directory::default();
+        for second in order {
+            let mut pod = simple("Always");
+            pod.metadata.uid = Some(format!("u{second}"));
+            let mut state = PodState::new(&pod);
+            state.start_time = Some(Timestamp::from_second(second).expect("in range"));
+            let (pod, state) = (Arc::new(pod), Arc::new(state));
+            directory.put(Snapshot { pod, status: PodStatus::default(), state });
+        }
+        let uid = |directory: &Directory| {
+            directory.named("shop", "web").map(|found| spec::uid(&found.pod).to_owned())
+        };
+        let both = uid(&directory);
+        directory.remove("u2");
+        (both, uid(&directory))
+    };
+    for order in [[1, 2], [2, 1]] {
+        assert_eq!(told(order), (Some("u2".into()), Some("u1".into())));
+    }
 }
