@@ -1,4 +1,4 @@
-//! A crowd of execs at once: each is served or told why not, and nothing of them stays.
+//! A crowd of execs at once: each is served or told why not, and nothing of them stays. Execs of pods made again.
 
 mod support;
 
@@ -45,6 +45,26 @@ fn a_thousand_execs_at_once_leave_nothing_behind() {
         laptop.kubectl("get pods -o jsonpath={.items[*].status.containerStatuses[*].restartCount}"),
         "0 0"
     );
+    pods_made_again_answer_when_those_before_have_ended(&laptop);
+}
+
+/// The toolboxes do not heed SIGTERM.
+fn pods_made_again_answer_when_those_before_have_ended(laptop: &Laptop) {
+    let before = laptop.kubectl("get pods -o jsonpath={.items[*].metadata.uid}");
+    laptop.kubectl("delete pod one two --force --grace-period=0");
+    two_toolboxes(laptop);
+    let run = laptop.path("run").display().to_string();
+    let sockets = || laptop.run(&["find", &run, "-name", "*.sock"]);
+    eventually("those before have ended", || {
+        let left = sockets();
+        check(!before.split(' ').any(|uid| left.contains(uid)), left)
+    });
+    let now = laptop.kubectl("get pods -o jsonpath={.items[*].metadata.uid}");
+    assert!(now.split(' ').all(|uid| sockets().contains(uid)), "{now}");
+    for pod in ["one", "two"] {
+        assert_eq!(laptop.kubectl(&format!("exec {pod} -- busybox echo alive")), "alive\n");
+        assert_eq!(laptop.kubectl(&format!("logs {pod}")), "");
+    }
 }
 
 fn two_toolboxes(laptop: &Laptop) {
