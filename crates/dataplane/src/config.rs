@@ -150,16 +150,8 @@ pub(crate) const GROWING: [&str; 7] =
 
 impl Sizes {
     /// For some 50,000 Services: programs need not be loaded again as a cluster grows, for 6 MiB of maps.
-    pub const SPACIOUS: Self = Self {
-        frontends: 65_536,
-        services: 65_536,
-        slots: 4096,
-        maglev: 4096,
-        backends: 131_072,
-        flows: 65_536,
-        udp_flows: 16_384,
-        affinity: 16_384,
-    };
+    pub const SPACIOUS: Self =
+        Self { frontends: 65_536, services: 65_536, slots: 4096, maglev: 4096, ..Self::MOST };
 
     /// The most that tables are given room for: should the API tell of more, the kernel's memory stays bounded.
     pub const MOST: Self = Self {

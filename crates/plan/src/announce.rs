@@ -66,11 +66,11 @@ impl Announcer {
             concerned.extend(self.services.keys().copied());
         }
         // Whoever gives Services the addresses of nodes relies on those to answer for them.
-        let of_nodes: BTreeSet<IpAddr> = world.nodes().flat_map(|node| node.internal_ips.clone()).collect();
+        let is_a_nodes = |ip: &Ipv4Addr| world.nodes().any(|node| node.internal_ips.contains(&(*ip).into()));
         let mut changed = false;
         for ip in concerned {
             let owner = self.services.get(&ip).and_then(BTreeSet::first);
-            let owner = owner.filter(|_| !of_nodes.contains(&ip.into()));
+            let owner = owner.filter(|_| !is_a_nodes(&ip));
             let ours = owner.and_then(|owner| elect(world, owner)).as_ref() == Some(&self.node);
             changed |= if ours { self.announced.insert(ip) } else { self.announced.remove(&ip) };
         }
